@@ -1,0 +1,159 @@
+"""The rows that pass between stages and are not the sandbox's or the judges' own.
+
+Each kind has its Arrow schema here; a stage builds plain dicts that fit it. Message lists are
+`[{"role": str, "content": str}]`. Ids are hashes of what made the row (see `align.artifacts`).
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))
+
+#: One candidate answer of a policy. `text` is the raw completion without the prefill; `code` is
+#: null where extraction found none. `sum_logprob` is in nats over the completion's tokens.
+SAMPLE = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("task_id", pa.string()),
+        ("sample_index", pa.int64()),
+        ("messages", MESSAGES),
+        ("prefill", pa.large_string()),
+        ("template_sha", pa.string()),
+        ("text", pa.large_string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("code", pa.large_string()),
+        ("extractor", pa.string()),
+        ("finish_reason", pa.string()),
+        ("stop_reason", pa.string()),
+        ("n_tokens", pa.int64()),
+        ("sum_logprob", pa.float64()),
+        (
+            "policy",
+            pa.struct(
+                [("model", pa.string()), ("weights_sha", pa.string()), ("adapter_sha", pa.string())]
+            ),
+        ),
+        (
+            "sampler",
+            pa.struct(
+                [
+                    ("temperature", pa.float64()),
+                    ("top_p", pa.float64()),
+                    ("max_tokens", pa.int64()),
+                    ("seed", pa.int64()),
+                    ("engine", pa.string()),
+                ]
+            ),
+        ),
+    ]
+)
+
+#: What happened when a sample ran (`sandbox.Verdict.to_row()` and whose sample it was). Nested
+#: values are JSON text.
+VERDICT = pa.schema(
+    [
+        ("verdict_id", pa.string()),
+        ("sample_id", pa.string()),
+        ("task_id", pa.string()),
+        ("sample_index", pa.int64()),
+        ("outcome", pa.string()),
+        ("passed", pa.int64()),
+        ("total", pa.int64()),
+        ("tests", pa.large_string()),
+        ("strength", pa.string()),
+        ("detail", pa.large_string()),
+        ("cpu_ms", pa.float64()),
+        ("wall_ms", pa.float64()),
+        ("peak_bytes", pa.int64()),
+        ("engine", pa.string()),
+        ("isolation", pa.string()),
+        ("image", pa.string()),
+        ("limits", pa.string()),
+        ("tests_sha", pa.string()),
+        ("code_sha", pa.string()),
+    ]
+)
+
+#: A judge's view of a sample (`judges.Judgement.to_row()` and whose sample it was).
+JUDGEMENT = pa.schema(
+    [
+        ("judgement_id", pa.string()),
+        ("sample_id", pa.string()),
+        ("task_id", pa.string()),
+        ("rubric", pa.string()),
+        ("rubric_sha", pa.string()),
+        ("status", pa.string()),
+        ("score", pa.float64()),
+        ("probs", pa.string()),
+        ("leftover", pa.float64()),
+        ("entropy", pa.float64()),
+        ("rationale", pa.large_string()),
+        ("judge", pa.string()),
+        ("prompt_sha", pa.string()),
+        ("usage", pa.string()),
+    ]
+)
+
+#: One row to train on. `kind` is `chat` (then `messages`) or `fim` (then `fim`); `origin` is JSON
+#: text that cites the sample, verdict and judgement, the source file and line, or the path and span.
+TRAIN_ROW = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("kind", pa.string()),
+        ("messages", MESSAGES),
+        (
+            "fim",
+            pa.struct(
+                [
+                    ("prefix", pa.large_string()),
+                    ("middle", pa.large_string()),
+                    ("suffix", pa.large_string()),
+                    ("context", pa.large_string()),
+                    ("wrapper", pa.string()),
+                ]
+            ),
+        ),
+        ("weight", pa.float64()),
+        ("origin", pa.large_string()),
+        ("licence", pa.string()),
+    ]
+)
+
+#: A problem; `tests` is one JSON string in the protocol's tagged encoding (see `sandbox.parse_task`).
+TASK = pa.schema(
+    [
+        ("task_id", pa.string()),
+        ("language", pa.string()),
+        ("messages", MESSAGES),
+        ("prompt", pa.large_string()),
+        ("entry_point", pa.string()),
+        ("tests", pa.large_string()),
+        ("limits", pa.string()),
+        ("reference", pa.large_string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("split", pa.string()),
+    ]
+)
+
+#: A preference pair with its history; `chosen` and `rejected` hold the assistant's turn alone.
+PAIR = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("prompt", MESSAGES),
+        ("chosen", MESSAGES),
+        ("rejected", MESSAGES),
+        ("task_id", pa.string()),
+        ("rule", pa.string()),
+        ("margin", pa.float64()),
+        ("similarity", pa.float64()),
+        ("length_delta", pa.int64()),
+        ("chosen_sample_id", pa.string()),
+        ("chosen_verdict_id", pa.string()),
+        ("chosen_judgement_id", pa.string()),
+        ("rejected_sample_id", pa.string()),
+        ("rejected_verdict_id", pa.string()),
+        ("rejected_judgement_id", pa.string()),
+    ]
+)
