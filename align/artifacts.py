@@ -9,7 +9,9 @@ table does not depend on the order of its rows, on how they fall into shards, or
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import time
@@ -179,7 +181,9 @@ class TableWriter:
             leftover.unlink()
         self._load_shards()
         self._load_journal()
-        self._journal = (folder / _JOURNAL).open("a", encoding="utf-8")
+        # Unbuffered: a finished row is in the kernel's hands when `add` returns, and a full disk
+        # shows there, not when the file is closed.
+        self._journal: io.RawIOBase = (folder / _JOURNAL).open("ab", buffering=0)
 
     def __enter__(self) -> Self:
         return self
@@ -213,14 +217,15 @@ class TableWriter:
         unknown = [name for name in row if name not in self._schema.names]
         if missing or unknown:
             raise ArtifactError(
-                f"{self.folder}: a row does not fit its table (missing {missing}, unknown {unknown})"
+                f"{self.folder}: a row does not fit its table: missing {missing}, unknown {unknown}"
             )
         row_id = str(row[self._id_column])
         if row_id in self.done:
             raise ArtifactError(f"{self.folder}: two rows with the id {row_id}")
         try:
-            self._journal.write(json.dumps(dict(row), ensure_ascii=False) + "\n")
-            self._journal.flush()
+            line = (json.dumps(dict(row), ensure_ascii=False) + "\n").encode()
+            if self._journal.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise ArtifactError(
                 f"{self.folder}: the disk refused a row ({error.strerror}); what was written "
@@ -280,8 +285,7 @@ class TableWriter:
         self._next_shard += 1
         self._hash.merge(content)
         self._pending = []
-        self._journal.seek(0)
-        self._journal.truncate()
+        self._journal.truncate(0)
 
     def content_sha(self) -> str:
         """Returns the content hash of all closed shards."""
@@ -327,7 +331,9 @@ def read_footer(path: Path) -> dict[str, Any]:
         metadata = pq.read_schema(path).metadata or {}
         footer: dict[str, Any] = json.loads(metadata[_FOOTER])
     except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise ArtifactError(f"{path} is no whole shard: {error}; delete it and run again") from error
+        raise ArtifactError(
+            f"{path} is no whole shard: {error}; delete it and run again"
+        ) from error
     return footer
 
 
@@ -352,7 +358,9 @@ def read_shards(folder: Path) -> Iterator[Row]:
     """
     paths = shard_paths(folder)
     if not paths:
-        raise InputError(f"{folder} holds no shard-*.parquet: it is no table, or it is not done yet")
+        raise InputError(
+            f"{folder} holds no shard-*.parquet: it is no table, or it is not done yet"
+        )
     for path in paths:
         yield from read_parquet(path)
 

@@ -96,7 +96,7 @@ JUDGEMENT = pa.schema(
 )
 
 #: One row to train on. `kind` is `chat` (then `messages`) or `fim` (then `fim`); `origin` is JSON
-#: text that cites the sample, verdict and judgement, the source file and line, or the path and span.
+#: text that cites sample, verdict and judgement, or source file and line, or path and span.
 TRAIN_ROW = pa.schema(
     [
         ("row_id", pa.string()),
@@ -120,7 +120,7 @@ TRAIN_ROW = pa.schema(
     ]
 )
 
-#: A problem; `tests` is one JSON string in the protocol's tagged encoding (see `sandbox.parse_task`).
+#: A problem; `tests` is one JSON string in the protocol's tagged encoding (`sandbox.parse_task`).
 TASK = pa.schema(
     [
         ("task_id", pa.string()),

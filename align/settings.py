@@ -13,7 +13,7 @@ Positive = Annotated[int, Field(gt=0)]
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values don't change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
 class SandboxSettings(Settings):

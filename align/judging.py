@@ -1,0 +1,154 @@
+"""The judge stage: scores samples by a rubric; it orders them only inside an outcome class."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from align import rows as schemas
+from align.artifacts import Row
+from align.errors import InputError, ServingError
+from align.serving import served_name
+from align.settings import JudgeSettings
+from align.skips import Skips
+from align.stage import Context, Output, Summary
+from align.tables import read_rows
+from judges import Candidate, Judge, JudgeError, Judgement, load_rubric, within_problem_auroc
+
+
+def run(
+    settings: JudgeSettings, inputs: Mapping[str, Path], out: Output, context: Context
+) -> Summary:
+    """Scores samples of `samples` (with `tasks`, and `verdicts` where there are) by the rubric.
+
+    The judge is the model of the input `model`, served by the run, or what answers at
+    `settings.endpoint`. Samples are taken task by task, so that within `max_samples` as many tasks
+    as possible have two samples to order. Writes `judgements`.
+
+    Raises:
+        InputError: A table is empty or can't be read, or no sample has code.
+        ServingError: The judge's server can't be started or kept alive.
+    """
+    tasks = {row["task_id"]: row for _, row in read_rows(inputs["tasks"])}
+    outcomes: dict[str, str] = {}
+    if "verdicts" in inputs:
+        outcomes = {row["sample_id"]: row["outcome"] for _, row in read_rows(inputs["verdicts"])}
+    skips = Skips(context)
+    samples = _choose(inputs["samples"], tasks, outcomes, settings.max_samples, skips)
+    if not samples:
+        raise InputError(f"{inputs['samples']} holds no sample to judge: {skips.first()}")
+    try:
+        rubric = load_rubric(settings.rubric)
+    except JudgeError as error:
+        raise InputError(str(error)) from error
+    by_id = {row["sample_id"]: row for row in samples}
+    with out.table("judgements", schemas.JUDGEMENT, "sample_id") as writer:
+        todo = [row for row in samples if row["sample_id"] not in writer.done]
+        with context.progress("judge", len(samples)) as bar:
+            bar.advance(len(samples) - len(todo))
+            if todo:
+                judge = _open_judge(settings, inputs, context, rubric)
+                candidates = (
+                    Candidate(row["sample_id"], task_text(tasks[row["task_id"]]), row["code"])
+                    for row in todo
+                )
+                try:
+                    for judgement in judge.score_many(candidates):
+                        writer.add(_row(judgement, by_id))
+                        bar.advance()
+                except JudgeError as error:
+                    raise ServingError(f"judging stopped: {error}") from error
+    rows = [row for _, row in read_rows(out.path / "judgements")]
+    return _summary(rows, outcomes, writer.content_sha(), skips)
+
+
+def _open_judge(
+    settings: JudgeSettings, inputs: Mapping[str, Path], context: Context, rubric: Any
+) -> Judge:
+    if settings.endpoint:
+        if not settings.model:
+            raise InputError("judge.endpoint needs judge.model: the name that the endpoint serves")
+        url, name = settings.endpoint, settings.model
+    else:
+        url, name = context.servers.model(inputs["model"]), served_name(inputs["model"])
+    return Judge(
+        url,
+        name,
+        rubric,
+        seed=context.seed,
+        concurrency=settings.concurrency,
+        rationale_tokens=settings.rationale_tokens,
+    )
+
+
+def task_text(task: Mapping[str, Any]) -> str:
+    """Returns a task's request as one text: its user turns, or its raw prompt."""
+    if task.get("messages"):
+        return "\n\n".join(m["content"] for m in task["messages"] if m["role"] == "user")
+    return str(task.get("prompt") or "")
+
+
+def _choose(
+    location: Path,
+    tasks: Mapping[str, Row],
+    outcomes: Mapping[str, str],
+    limit: int | None,
+    skips: Skips,
+) -> list[Row]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for place, row in read_rows(location):
+        if row["task_id"] not in tasks:
+            skips.add("unknown_task", place, f"no task {row['task_id']} in the tasks table")
+        elif not row.get("code"):
+            skips.add("no_code", place, "no code was found in the answer")
+        else:
+            groups[row["task_id"]].append(row)
+
+    def worth(task_id: str) -> tuple[bool, str]:
+        accepted = sum(outcomes.get(row["sample_id"]) == "accepted" for row in groups[task_id])
+        return accepted < 2, hashlib.sha256(task_id.encode()).hexdigest()
+
+    ordered: list[Row] = []
+    for task_id in sorted(groups, key=worth):
+        ordered.extend(
+            sorted(groups[task_id], key=lambda row: (row["sample_index"], row["sample_id"]))
+        )
+    return ordered[:limit]
+
+
+def _row(judgement: Judgement, samples: Mapping[str, Row]) -> Row:
+    sample_id = judgement.candidate_ids[0]
+    plain = judgement.to_row()
+    row = {name: plain.get(name) for name in schemas.JUDGEMENT.names}
+    row["sample_id"], row["task_id"] = sample_id, samples[sample_id]["task_id"]
+    return row
+
+
+def _summary(
+    rows: list[Row], outcomes: Mapping[str, str], content_sha: str, skips: Skips
+) -> Summary:
+    scored = [row for row in rows if row["status"] == "ok"]
+    labelled = [
+        (row["task_id"], row["score"], outcomes[row["sample_id"]] == "accepted")
+        for row in scored
+        if row["sample_id"] in outcomes
+    ]
+    by_outcome: dict[str, list[float]] = defaultdict(list)
+    for row in scored:
+        by_outcome[outcomes.get(row["sample_id"], "not run")].append(row["score"])
+    means = {name: sum(scores) / len(scores) for name, scores in sorted(by_outcome.items())}
+    statuses = Counter(row["status"] for row in rows)
+    return Summary(
+        content_sha=content_sha,
+        counts={"judged": len(rows), **statuses, **skips.counts},
+        details={
+            "statuses": dict(statuses),
+            "mean_score_by_outcome": means,
+            "scores": [row["score"] for row in scored],
+            "auroc": within_problem_auroc(labelled),
+            "skipped": skips.listed,
+        },
+    )

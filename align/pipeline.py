@@ -1,0 +1,259 @@
+"""From a recipe to its stage instances: which stages, with which settings, from which inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from align.errors import RecipeError
+from align.manifest import path_sha
+from align.recipe import Recipe
+from align.settings import Settings, SftSettings
+from align.tables import resolve_table
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A part of what an earlier instance wrote."""
+
+    instance: str
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class External:
+    """A file or folder from outside the run.
+
+    Attributes:
+        key: The recipe's key that names it, for error messages.
+        path: Where it is.
+        sha: Computes its content hash.
+    """
+
+    key: str
+    path: Path
+    sha: Callable[[], str]
+
+
+Ref = Upstream | External
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One stage with its settings and inputs.
+
+    Attributes:
+        id: Its id and folder name in the run, for example `sft.coarse`.
+        stage: The module of `align` whose `run` does it.
+        title: What it does, for people.
+        extra: Settings from elsewhere in the recipe that can change its rows.
+    """
+
+    id: str
+    stage: str
+    title: str
+    settings: Settings
+    inputs: Mapping[str, Ref]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it ends in a checkpoint."""
+        return self.stage in ("sft", "dpo")
+
+    def upstream(self) -> set[str]:
+        """Returns the ids of the instances that it reads."""
+        return {ref.instance for ref in self.inputs.values() if isinstance(ref, Upstream)}
+
+
+class _Compiler:
+    """Collects the instances of one recipe in the order in which they run.
+
+    An evaluation stands right behind the sampling of the same checkpoint, so that one server
+    serves both.
+    """
+
+    def __init__(self, recipe: Recipe, base: Path) -> None:
+        self.recipe = recipe
+        self.base = base
+        self.instances: list[Instance] = []
+        serving = recipe.serving
+        self.serving = {
+            "serving": serving.model_dump(
+                mode="json", include={"dtype", "max_model_len", "eager", "endpoint"}
+            )
+        }
+        self.sandbox = {
+            "sandbox": recipe.sandbox.model_dump(mode="json", include={"engine", "isolation"})
+        }
+        self.start: Ref = self._start_model()
+        self.policy: Ref = self.start
+
+    def add(
+        self,
+        name: str,
+        stage: str,
+        title: str,
+        settings: Settings,
+        inputs: Mapping[str, Ref],
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.instances.append(Instance(name, stage, title, settings, inputs, extra or {}))
+
+    def has(self, name: str) -> bool:
+        return any(instance.id == name for instance in self.instances)
+
+    def _start_model(self) -> External:
+        from align.checkpoint import resolve_model, weights_sha
+
+        folder = resolve_model(self.recipe.model)
+        return External("model", folder, partial(weights_sha, folder))
+
+    def table(self, key: str, name: str) -> External:
+        path = resolve_table(name, self.base)
+        if path is None:
+            # A Hub id: the name is its identity here, the rows' hash is the data stage's.
+            return External(key, Path(name), lambda: f"hub:{name}")
+        return External(key, path, partial(path_sha, path))
+
+    def data(self) -> None:
+        data = self.recipe.data
+        inputs: dict[str, Ref] = {}
+        for kind, names in (("rows", data.rows), ("tasks", data.tasks)):
+            for index, name in enumerate(names):
+                inputs[f"{kind}.{index}"] = self.table(f"data.{kind}[{index}]", name)
+        self.add("data", "data", "reads, splits, decontaminates", data, inputs)
+
+    def sft(self, name: str, settings: SftSettings, title: str) -> None:
+        sources = {"data": Upstream("data", "rows")}
+        if self.has("select.fine"):
+            sources["fine"] = Upstream("select.fine", "rows")
+        if self.has("fim"):
+            sources["fim"] = Upstream("fim", "rows")
+        default = {"coarse": "data", "fine": "fine", "mixed": "fine"}[name]
+        wanted = list(settings.mix) or [default]
+        for source in wanted:
+            if source not in sources:
+                known = ", ".join(sources)
+                raise RecipeError(f"sft.{name}.mix.{source}: no such rows here; there are {known}")
+        inputs: dict[str, Ref] = {"model": self.policy}
+        inputs.update({source: sources[source] for source in wanted})
+        self.add(f"sft.{name}", "sft", title, settings, inputs)
+        self.policy = Upstream(f"sft.{name}", "model")
+
+    def sample(self, name: str, settings: Settings) -> None:
+        if not self.recipe.data.tasks:
+            raise RecipeError(f"data.tasks is empty, but sample.{name} needs tasks to sample from")
+        inputs = {"model": self.policy, "tasks": Upstream("data", "tasks")}
+        self.add(f"sample.{name}", "sampling", "samples the policy", settings, inputs, self.serving)
+
+    def verify(self, name: str) -> None:
+        inputs = {
+            "tasks": Upstream("data", "tasks"),
+            "samples": Upstream(f"sample.{name}", "samples"),
+        }
+        title = "runs every sample against its tests"
+        self.add(f"verify.{name}", "verify", title, self.recipe.verify, inputs, self.sandbox)
+
+    def evaluate(self, name: str, model: Ref) -> None:
+        settings = self.recipe.eval
+        if settings is None:
+            return
+        if settings.checkpoints is not None and name not in settings.checkpoints:
+            return
+        if self.has(f"eval.{name}"):
+            return
+        inputs: dict[str, Ref] = {"model": model}
+        if "held_out" in settings.benchmarks:
+            inputs["held_out"] = Upstream("data", "held_out")
+        extra = {**self.serving, **self.sandbox}
+        self.add(f"eval.{name}", "evaluation", "pass@1 of the checkpoint", settings, inputs, extra)
+
+    def round(self) -> None:
+        dpo = self.recipe.dpo
+        if dpo is None:
+            return
+        self.sample("r1", self.recipe.sample.round)
+        self.evaluate(_stage_of(self.policy), self.policy)
+        self.verify("r1")
+        tables: dict[str, Ref] = {
+            "samples": Upstream("sample.r1", "samples"),
+            "verdicts": Upstream("verify.r1", "verdicts"),
+        }
+        if self.recipe.judge is not None:
+            judge = self.recipe.judge
+            model = self.start
+            if judge.model and not judge.endpoint:
+                from align.checkpoint import resolve_model, weights_sha
+
+                folder = resolve_model(judge.model)
+                model = External("judge.model", folder, partial(weights_sha, folder))
+            inputs = {"tasks": Upstream("data", "tasks"), **tables}
+            if not judge.endpoint:
+                inputs["model"] = model
+            self.add("judge.r1", "judging", "scores by a rubric", judge, inputs, self.serving)
+            tables["judgements"] = Upstream("judge.r1", "judgements")
+        self.add("pair.r1", "preference", "builds preference pairs", self.recipe.pair, tables)
+        pairs = Upstream("pair.r1", "pairs")
+        inputs = {"model": self.policy, "pairs": pairs}
+        self.add("dpo.r1", "dpo", "preference optimisation", dpo, inputs)
+        self.policy = Upstream("dpo.r1", "model")
+        self.evaluate("dpo", self.policy)
+
+
+def _stage_of(policy: Ref) -> str:
+    return policy.instance.removeprefix("sft.") if isinstance(policy, Upstream) else "start"
+
+
+def compile_recipe(recipe: Recipe, base: Path) -> list[Instance]:
+    """Returns a recipe's stage instances in the order in which they run.
+
+    Raises:
+        RecipeError: Sections that do not fit together.
+        CheckpointError: The start checkpoint is not to be had.
+    """
+    plan = _Compiler(recipe, base)
+    sft = recipe.sft
+    plan.data()
+    plan.evaluate("start", plan.start)
+    if sft.coarse:
+        plan.sft("coarse", sft.coarse, "broad supervised stage")
+    if sft.fine or (sft.mixed and "fine" in sft.mixed.mix):
+        plan.sample("fine", recipe.sample.fine)
+        if sft.coarse:
+            plan.evaluate("coarse", plan.policy)
+        plan.verify("fine")
+        inputs: dict[str, Ref] = {
+            "samples": Upstream("sample.fine", "samples"),
+            "verdicts": Upstream("verify.fine", "verdicts"),
+        }
+        plan.add("select.fine", "selection", "rejection sampling", recipe.select, inputs)
+    elif sft.coarse:
+        plan.evaluate("coarse", plan.policy)
+    if sft.fine:
+        plan.sft("fine", sft.fine, "on answers chosen by rejection sampling")
+        plan.evaluate("fine", plan.policy)
+    if recipe.fim:
+        from align.fim import corpus_sha
+
+        corpus = External("fim.corpus", Path(), partial(corpus_sha, recipe.fim))
+        plan.add(
+            "fim", "fim", "cuts infilling rows from source files", recipe.fim, {"corpus": corpus}
+        )
+    if sft.mixed:
+        plan.sft("mixed", sft.mixed, "supervised rows and a share of infilling")
+        if recipe.dpo is None:
+            plan.evaluate("mixed", plan.policy)
+    plan.round()
+    if recipe.export:
+        inputs = {"model": plan.policy}
+        if plan.has("pair.r1"):
+            inputs["pairs"] = Upstream("pair.r1", "pairs")
+        plan.add("export", "export", "model folder, cards, reload check", recipe.export, inputs)
+    if recipe.report:
+        everything: dict[str, Ref] = {i.id: Upstream(i.id) for i in plan.instances}
+        plan.add("report", "report", "report.html and a table", recipe.report, everything)
+    return plan.instances

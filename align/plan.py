@@ -1,0 +1,174 @@
+"""Rough time and memory of a run's stages, before it starts.
+
+A stage that ran before in this folder is estimated by what it took. The others are estimated from
+the model's size, the rows, and a short measurement of this machine's matrix products:
+
+* training: 4 N floating-point operations a token with an adapter, 6 N without (N parameters), at
+  half of the measured rate;
+* generation: 2 N operations a token at a quarter of it (batched decoding is bound by memory).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from align.manifest import read_manifest
+from align.settings import (
+    DpoSettings,
+    EvalSettings,
+    JudgeSettings,
+    SampleSettings,
+    SftSettings,
+)
+from align.tables import read_rows
+
+if TYPE_CHECKING:
+    from align.pipeline import Instance
+    from align.run import Run, Step
+
+_TOKENS_OF_A_ROW = 160
+_TOKENS_OF_A_PROMPT = 200
+_SERVER_START_S = 40.0
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Time and memory of a stage, as text for people."""
+
+    time: str
+    memory: str
+
+
+@dataclass(frozen=True)
+class _Model:
+    parameters: int
+    layers: int
+    hidden: int
+    vocabulary: int
+
+
+def estimates(run: Run, steps: Sequence[Step]) -> list[Estimate]:
+    """Returns an estimate for each step; done steps cost nothing."""
+    todo = [step for step in steps if step.state != "done"]
+    if not todo:
+        return [Estimate("-", "-") for _ in steps]
+    model = _model(_start_folder(run))
+    rate = matmul_rate()
+    rows, tasks = _count(run, "rows"), _count(run, "tasks")
+    found = []
+    for step in steps:
+        if step.state == "done":
+            found.append(Estimate("-", "-"))
+            continue
+        seconds = _measured(run, step.instance) or _seconds(step.instance, model, rate, rows, tasks)
+        found.append(Estimate(_clock(seconds), _memory(run, step.instance, model)))
+    return found
+
+
+def matmul_rate() -> float:
+    """Returns the bf16 matrix-product rate of the device that will train, in FLOP a second."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = 8192 if device == "cuda" else 1024
+    left = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    (left @ left).sum().item()
+    started, products = time.monotonic(), 0
+    while time.monotonic() - started < 0.3:
+        (left @ left).sum().item()
+        products += 1
+    return products * 2 * size**3 / (time.monotonic() - started)
+
+
+def _start_folder(run: Run) -> Path:
+    return next(run.inputs(i)["model"] for i in run.instances if "model" in i.inputs)
+
+
+def _model(folder: Path) -> _Model:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    width = 4 if "32" in str(config.get("dtype", config.get("torch_dtype", ""))) else 2
+    return _Model(
+        size // width, config["num_hidden_layers"], config["hidden_size"], config["vocab_size"]
+    )
+
+
+def _count(run: Run, kind: str) -> int:
+    manifest = read_manifest(run.path("data"))
+    if manifest:
+        return int(manifest["counts"].get(kind, 0))
+    data = next(i for i in run.instances if i.id == "data")
+    paths = [path for name, path in run.inputs(data).items() if name.startswith(f"{kind}.")]
+    return sum(sum(1 for _ in read_rows(path)) for path in paths)
+
+
+def _measured(run: Run, instance: Instance) -> float | None:
+    folders = [run.path(instance.id), *(run.folder / "superseded").glob(f"{instance.id}-*")]
+    times = [manifest["seconds"] for folder in folders if (manifest := read_manifest(folder))]
+    return float(times[-1]) if times else None
+
+
+def _seconds(instance: Instance, model: _Model, rate: float, rows: int, tasks: int) -> float:
+    settings = instance.settings
+    decode = 2 * model.parameters / (0.25 * rate)
+    prefill = 2 * model.parameters / (0.5 * rate)
+    if isinstance(settings, SftSettings):
+        used = min(rows, settings.max_rows or rows) * settings.epochs
+        work = 4 if settings.lora else 6
+        return 15 + used * _TOKENS_OF_A_ROW * work * model.parameters / (0.5 * rate)
+    if isinstance(settings, DpoSettings):
+        pairs = (settings.max_pairs or tasks) * settings.epochs
+        tokens = 2 * pairs * (_TOKENS_OF_A_PROMPT + _TOKENS_OF_A_ROW)
+        return 15 + tokens * (4 + 2) * model.parameters / (0.5 * rate)
+    if isinstance(settings, SampleSettings):
+        requests = min(tasks, settings.max_tasks or tasks) * settings.n
+        return _SERVER_START_S + requests * (
+            settings.max_tokens / 2 * decode + _TOKENS_OF_A_PROMPT * prefill
+        )
+    if isinstance(settings, JudgeSettings):
+        requests = settings.max_samples or tasks
+        return _SERVER_START_S + requests * (
+            settings.rationale_tokens * decode + 2 * _TOKENS_OF_A_PROMPT * prefill
+        )
+    if isinstance(settings, EvalSettings):
+        problems = sum(number or 164 for number in settings.benchmarks.values())
+        tokens = problems * settings.max_tokens / 3
+        return _SERVER_START_S / 2 + tokens * decode + problems * _TOKENS_OF_A_PROMPT * prefill
+    return 10.0
+
+
+def _memory(run: Run, instance: Instance, model: _Model) -> str:
+    settings = instance.settings
+    weights = 2 * model.parameters
+    if isinstance(settings, SftSettings | DpoSettings):
+        batch = (
+            settings.batch_rows if isinstance(settings, SftSettings) else 2 * settings.batch_pairs
+        )
+        tokens = batch * settings.max_length
+        activations = 34 * tokens * model.layers * model.hidden * 2
+        logits = 3 * 4 * tokens * model.vocabulary
+        optimiser = 0 if settings.lora else 12 * model.parameters
+        return _gib(weights * 2 + activations + logits + optimiser)
+    if isinstance(settings, SampleSettings | JudgeSettings | EvalSettings):
+        if run.recipe.serving.endpoint:
+            return "elsewhere"
+        return _gib(weights + run.recipe.serving.kv_cache_gib * _GIB + 2.5 * _GIB)
+    return "< 1 GiB"
+
+
+def _gib(size: float) -> str:
+    return f"{size / _GIB:.1f} GiB"
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,251 @@
+"""A recipe: one strict, frozen model of a whole run, read from YAML."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import re
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from align.errors import RecipeError
+from align.settings import (
+    DataSettings,
+    DpoSettings,
+    EvalSettings,
+    ExportSettings,
+    FimSettings,
+    JudgeSettings,
+    PairSettings,
+    Positive,
+    ReportSettings,
+    SampleSettings,
+    SandboxSettings,
+    SelectSettings,
+    ServingSettings,
+    Settings,
+    SftSettings,
+    VerifySettings,
+)
+from align.tables import resolve_table
+
+# YAML 1.1 reads 1e-4 as text, because it has no dot; everybody means the number.
+_EXPONENT = re.compile(r"[0-9]+[eE][+-]?[0-9]+")
+
+
+class SftStages(Settings):
+    """The supervised stages, in their order; a stage that is left out is not run."""
+
+    coarse: SftSettings | None = None
+    fine: SftSettings | None = None
+    mixed: SftSettings | None = None
+
+
+class SampleStages(Settings):
+    """Sampling for rejection sampling (`fine`) and for preference pairs (`round`)."""
+
+    fine: SampleSettings = SampleSettings()
+    round: SampleSettings = SampleSettings()
+
+
+class ShardSettings(Settings):
+    """When a shard of a table closes."""
+
+    rows: Positive = 5000
+    seconds: float = Field(60.0, gt=0)
+
+
+class Recipe(Settings):
+    """A whole run. A section that is left out, or null, leaves its stage out."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's folder")
+    model: str = Field(description="Hub id or folder of the start checkpoint")
+    seed: int = 0
+    keep: Literal["all", "last"] | Positive = Field(
+        "all", description="which stages' merged weights stay on disk when nothing needs them"
+    )
+    shards: ShardSettings = ShardSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    serving: ServingSettings = ServingSettings()
+    data: DataSettings
+    fim: FimSettings | None = None
+    sft: SftStages = SftStages()
+    sample: SampleStages = SampleStages()
+    verify: VerifySettings = VerifySettings()
+    select: SelectSettings = SelectSettings()
+    judge: JudgeSettings | None = None
+    pair: PairSettings = PairSettings()
+    dpo: DpoSettings | None = None
+    eval: EvalSettings | None = None
+    export: ExportSettings | None = None
+    report: ReportSettings | None = ReportSettings()
+
+
+def find_recipe(name: str) -> Path:
+    """Returns the file of a recipe: a path, or else a shipped recipe of that name.
+
+    Raises:
+        RecipeError: No such file.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    wanted = name.removeprefix("recipes/").removesuffix(".yaml")
+    if wanted in shipped:
+        return shipped[wanted]
+    near = difflib.get_close_matches(wanted, shipped, n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; shipped are: {', '.join(shipped)}"
+    raise RecipeError(f"no recipe {name}: no such file{hint}")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Returns the recipes that come with the package, by name (`demo`, `lora/...`)."""
+    root = Path(str(importlib.resources.files("recipes")))
+    return {
+        str(path.relative_to(root).with_suffix("")): path for path in sorted(root.rglob("*.yaml"))
+    }
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies `--set key=value` overrides.
+
+    Raises:
+        RecipeError: The file is no YAML, or a key or a value is wrong; the message names each.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path} can't be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys to settings")
+    for override in overrides:
+        apply_override(content, override)
+    return parse_settings(Recipe, content, str(path))
+
+
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Sets `a.b=c` in nested mappings; the value is read as YAML.
+
+    Raises:
+        RecipeError: The override has no `=`, or goes through something that is no mapping.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {override}: write it as key.sub_key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: the value is no YAML: {error}") from error
+    *parents, last = key.split(".")
+    node: Any = content
+    for part in parents:
+        if node.get(part) is None:
+            node[part] = {}
+        node = node[part]
+        if not isinstance(node, dict):
+            raise RecipeError(f"--set {override}: {part} is no section")
+    node[last] = value
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def parse_settings(model: type[ModelT], content: dict[str, Any], place: str) -> ModelT:
+    """Checks plain content against a settings model.
+
+    Raises:
+        RecipeError: Names each wrong key by its path, with the nearest known key.
+    """
+    try:
+        return model.model_validate(_numbers(content))
+    except ValidationError as error:
+        lines = [_explain(model, issue) for issue in error.errors()]
+        raise RecipeError("\n".join(f"{place}: {line}" for line in lines)) from error
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)
+    return value
+
+
+def _explain(model: type[BaseModel], issue: Any) -> str:
+    path = [part for part in issue["loc"] if not str(part).startswith(("literal[", "constrained"))]
+    dotted = ".".join(str(part) for part in path)
+    if issue["type"] == "extra_forbidden":
+        parent = _model_at(model, path[:-1])
+        known = list(parent.model_fields) if parent else []
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {dotted}; {hint}"
+    if issue["type"] == "missing":
+        return f"{dotted} is missing"
+    return f"{dotted} = {issue['input']!r}: {issue['msg']}"
+
+
+def _model_at(model: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | None:
+    current: type[BaseModel] | None = model
+    for part in path:
+        field = current.model_fields.get(str(part)) if current else None
+        current = _model_in(field.annotation) if field else None
+    return current
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
+    return None
+
+
+def check_files(recipe: Recipe, base: Path) -> None:
+    """Checks that every table a recipe names is there, before anything starts.
+
+    Raises:
+        RecipeError: Names the key and the file.
+    """
+    for key in ("rows", "tasks"):
+        for index, name in enumerate(getattr(recipe.data, key)):
+            if resolve_table(name, base) is None and not looks_like_hub_id(name):
+                raise RecipeError(
+                    f"data.{key}[{index}] = {name}: no such file or folder (looked here, beside "
+                    "the recipe and below $ALIGN_DATA)"
+                )
+    if recipe.fim:
+        for index, name in enumerate(recipe.fim.corpus):
+            if name != "installed" and not Path(name).is_dir():
+                raise RecipeError(f"fim.corpus[{index}] = {name}: no such folder")
+    rubric = recipe.judge.rubric if recipe.judge else ""
+    if rubric.endswith((".yaml", ".yml")) and not Path(rubric).is_file():
+        raise RecipeError(f"judge.rubric = {rubric}: no such file")
+    if not looks_like_hub_id(recipe.model) and not Path(recipe.model).is_dir():
+        raise RecipeError(f"model = {recipe.model}: no such folder, and no Hub id (owner/name)")
+
+
+def copy_recipe(source: Path) -> str:
+    """Returns a recipe's text with the tables beside it named by their full path."""
+    text = source.read_text(encoding="utf-8")
+    data = load_recipe(source).data
+    for name in (*data.rows, *data.tasks):
+        if not Path(name).is_absolute() and (source.parent / name).exists():
+            text = text.replace(name, str((source.parent / name).resolve()))
+    return text
+
+
+def looks_like_hub_id(name: str) -> bool:
+    """Tells whether a name has the form `owner/name` of a Hub id."""
+    return (
+        name.count("/") == 1
+        and not name.startswith((".", "/"))
+        and not Path(name).suffix[1:].isalpha()
+    )

@@ -1,0 +1,160 @@
+"""The verify stage: runs every sample against its task's tests in the sandbox."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from align import rows as schemas
+from align.artifacts import Row, short_id
+from align.errors import ArtifactError, InputError
+from align.sampling.extract import extract_code
+from align.settings import VerifySettings
+from align.skips import Skips
+from align.stage import Context, Output, Summary
+from align.tables import read_rows
+from sandbox import SandboxError, Task, TaskError, Verdict, parse_task
+
+#: Outcomes that say something about the code; the others never become a label.
+LABEL_OUTCOMES = frozenset(
+    {
+        "accepted",
+        "wrong_answer",
+        "runtime_error",
+        "compile_error",
+        "no_code",
+        "time_limit",
+        "memory_limit",
+        "output_limit",
+    }
+)
+
+
+def run(
+    settings: VerifySettings, inputs: Mapping[str, Path], out: Output, context: Context
+) -> Summary:
+    """Executes the samples of `samples` against the tests of `tasks`; writes `verdicts`.
+
+    A sample of an unknown task, or of a task without tests, is skipped, counted and logged. With
+    `repeat` above one, each sample runs that often, and runs that disagree make it `flaky`.
+
+    Raises:
+        InputError: A table can't be read, is empty, or two samples share an id.
+        ArtifactError: The sandbox stopped working; verdicts so far are kept.
+    """
+    tasks = load_tasks(inputs["tasks"])
+    skips = Skips(context)
+    samples = list(check_samples(inputs["samples"], tasks, skips))
+    if not samples:
+        raise InputError(f"{inputs['samples']} holds no sample to run: {skips.first()}")
+    with out.table("verdicts", schemas.VERDICT, "verdict_id") as writer:
+        todo = [row for row in samples if verdict_id(row["sample_id"]) not in writer.done]
+        with context.progress("verify", len(samples)) as bar:
+            bar.advance(len(samples) - len(todo))
+            if todo:
+                _execute(settings, tasks, todo, writer.add, context, bar.advance)
+    rows = [row for _, row in read_rows(out.path / "verdicts")]
+    outcomes = Counter(row["outcome"] for row in rows)
+    weak = sum(row["strength"] == "weak" for row in rows)
+    return Summary(
+        content_sha=writer.content_sha(),
+        counts={"samples": len(rows), **outcomes, "weak": weak, **skips.counts},
+        details={"outcomes": dict(outcomes), "skipped": skips.listed},
+    )
+
+
+def load_tasks(location: Path) -> dict[str, Task]:
+    """Returns the tasks of a table by id.
+
+    Raises:
+        InputError: A task is malformed, or two share an id.
+    """
+    tasks: dict[str, Task] = {}
+    for place, row in read_rows(location):
+        try:
+            task = parse_task(row)
+        except TaskError as error:
+            raise InputError(f"{place}: {error}") from error
+        if task.task_id in tasks:
+            raise InputError(f"{place}: a second task with the id {task.task_id}")
+        tasks[task.task_id] = task
+    return tasks
+
+
+def check_samples(
+    location: Path, tasks: Mapping[str, Task], skips: Skips
+) -> Iterator[dict[str, Any]]:
+    """Yields the samples that can be run, with `sample_id` and `code` filled in where missing.
+
+    A samples file needs only `task_id`, `sample_index` and `code` or `text`.
+    """
+    places: dict[str, str] = {}
+    for place, row in read_rows(location):
+        task_id, index = row.get("task_id"), row.get("sample_index")
+        if not isinstance(task_id, str) or not isinstance(index, int):
+            skips.add("bad_sample", place, "a sample needs task_id (text) and sample_index (int)")
+            continue
+        if "code" not in row and not isinstance(row.get("text"), str):
+            skips.add("bad_sample", place, "a sample needs code or text")
+            continue
+        if task_id not in tasks:
+            skips.add("unknown_task", place, f"no task {task_id} in the tasks table")
+            continue
+        task = tasks[task_id]
+        if task.tests is None:
+            skips.add("no_tests", place, f"task {task_id} has no tests, so it is never executed")
+            continue
+        sample_id = row.get("sample_id") or short_id("s", task_id, index)
+        if sample_id in places:
+            raise InputError(
+                f"{place}: sample {sample_id} stands already at {places[sample_id]}; give every "
+                "sample its own sample_id (or sample_index)"
+            )
+        places[sample_id] = place
+        code = row["code"] if "code" in row else extract_code(row["text"], task.entry_point)
+        yield {"sample_id": sample_id, "task_id": task_id, "sample_index": index, "code": code}
+
+
+def verdict_id(sample_id: str) -> str:
+    """Returns the id of a sample's verdict; a run has one verdict a sample."""
+    return f"v-{sample_id}"
+
+
+def _execute(
+    settings: VerifySettings,
+    tasks: Mapping[str, Task],
+    samples: list[dict[str, Any]],
+    emit: Callable[[Row], None],
+    context: Context,
+    advance: Callable[[], None],
+) -> None:
+    waiting: dict[str, list[Verdict]] = {}
+    work = (
+        (row, tasks[row["task_id"]], row["code"]) for row in samples for _ in range(settings.repeat)
+    )
+    try:
+        with context.sandbox() as box:
+            for row, verdict in box.run_many(work):
+                sample_id = row["sample_id"]
+                runs = waiting.setdefault(sample_id, [])
+                runs.append(verdict)
+                if len(runs) == settings.repeat:
+                    del waiting[sample_id]
+                    emit(verdict_row(sample_id, row["task_id"], row["sample_index"], runs))
+                    advance()
+    except SandboxError as error:
+        raise ArtifactError(f"the sandbox stopped: {error}") from error
+
+
+def verdict_row(sample_id: str, task_id: str, sample_index: int, runs: list[Verdict]) -> Row:
+    """Builds the row of one sample from its runs; runs that disagree make it `flaky`."""
+    row = {name: runs[0].to_row().get(name) for name in schemas.VERDICT.names}
+    outcomes = {str(verdict.outcome) for verdict in runs}
+    if len(outcomes) > 1:
+        row["outcome"] = "flaky"
+        row["detail"] = f"{len(runs)} runs disagree: {', '.join(sorted(outcomes))}"
+    row["sample_id"], row["task_id"], row["sample_index"] = sample_id, task_id, sample_index
+    row["verdict_id"] = verdict_id(sample_id)
+    return row

@@ -1,0 +1,101 @@
+"""Recipes: strict, with errors that name the key; every shipped one is checked."""
+
+from pathlib import Path
+
+import pytest
+
+from align.errors import RecipeError
+from align.recipe import (
+    Recipe,
+    apply_override,
+    check_files,
+    copy_recipe,
+    find_recipe,
+    load_recipe,
+    shipped_recipes,
+)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_shipped_recipe_is_valid(name: str) -> None:
+    path = shipped_recipes()[name]
+    check_files(load_recipe(path), path.parent)
+    assert path.read_text(encoding="utf-8").startswith(f"# align run recipes/{name}.yaml\n")
+
+
+def test_a_mistyped_override_names_the_nearest_key() -> None:
+    with pytest.raises(RecipeError, match=r"unknown key sft\.coarse\.lerning_rate.*learning_rate"):
+        load_recipe(find_recipe("demo"), ["sft.coarse.lerning_rate=1"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("smaple.round.n=2", r"unknown key smaple; did you mean sample\?"),
+        ("sample.round.n=many", r"sample\.round\.n = 'many'"),
+        ("sample.round.n=0", r"sample\.round\.n = 0"),
+        ("seed=true", r"seed = True"),
+        ("data.held_out=2", r"data\.held_out = 2"),
+        ("sandbox.engine=chroot", r"sandbox\.engine = 'chroot'"),
+        ("name=../outside", r"name = '\.\./outside'"),
+        ("name", r"write it as key\.sub_key=value"),
+        ("seed.deeper=1", r"seed is no section"),
+    ],
+)
+def test_a_wrong_override_is_explained(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(find_recipe("demo"), [override])
+
+
+def test_every_fault_of_a_recipe_is_listed(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: x\nmodle: a/b\ndata: {rows: one.jsonl}\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    text = str(caught.value)
+    assert "model is missing" in text
+    assert "unknown key modle; did you mean model?" in text
+    assert "data.rows" in text
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_that_is_missing_is_named_with_its_key(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: x\nmodel: a/b\ndata: {tasks: [nothing/here.jsonl]}\n")
+    with pytest.raises(RecipeError, match=r"data\.tasks\[0\] = nothing/here\.jsonl: no such file"):
+        check_files(load_recipe(path), tmp_path)
+
+
+def test_no_yaml_and_no_mapping_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="can't be read"):
+        load_recipe(write(tmp_path, "a: [1"))
+    with pytest.raises(RecipeError, match="mapping"):
+        load_recipe(write(tmp_path, "- a\n"))
+
+
+def test_an_exponent_without_a_dot_is_a_number(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: x\nmodel: a/b\ndata: {}\ndpo: {learning_rate: 1e-5}\n")
+    recipe = load_recipe(path, ["dpo.beta=2e-1"])
+    assert isinstance(recipe, Recipe)
+    assert recipe.dpo is not None
+    assert (recipe.dpo.learning_rate, recipe.dpo.beta) == (1e-5, 0.2)
+
+
+def test_an_override_makes_the_sections_it_needs() -> None:
+    content: dict[str, object] = {"dpo": None}
+    apply_override(content, "dpo.beta=0.5")
+    assert content == {"dpo": {"beta": 0.5}}
+
+
+def test_an_unknown_recipe_suggests_a_shipped_one() -> None:
+    with pytest.raises(RecipeError, match="did you mean demo"):
+        find_recipe("dmeo")
+
+
+def test_a_copied_recipe_finds_its_tables_from_anywhere(tmp_path: Path) -> None:
+    copy = write(tmp_path, copy_recipe(find_recipe("demo")))
+    check_files(load_recipe(copy), tmp_path)

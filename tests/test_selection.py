@@ -1,0 +1,80 @@
+"""Rejection sampling keeps what ran, and forgets no hard task."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align import rows as schemas
+from align.artifacts import Identity, write_parquet
+from align.errors import InputError
+from align.selection import run
+from align.settings import SelectSettings
+from align.stage import Output, Summary
+from align.tables import read_rows
+from tests.conftest import RecordingContext
+from tests.test_preference import BAD, BETTER, GOOD, sample, verdict
+
+
+def select(
+    folder: Path, samples: list[dict[str, Any]], verdicts: list[dict[str, Any]], per_task: int = 1
+) -> tuple[Summary, list[dict[str, Any]], list[dict[str, Any]]]:
+    write_parquet(folder / "samples.parquet", samples, schemas.SAMPLE)
+    write_parquet(folder / "verdicts.parquet", verdicts, schemas.VERDICT)
+    inputs = {name: folder / f"{name}.parquet" for name in ("samples", "verdicts")}
+    output = Output(folder / "out", Identity("select", "config"))
+    summary = run(SelectSettings(per_task=per_task), inputs, output, RecordingContext())
+    tables = [[row for _, row in read_rows(folder / "out" / name)] for name in ("rows", "unsolved")]
+    return summary, tables[0], tables[1]
+
+
+def test_the_likeliest_accepted_answer_is_kept_with_its_origin(tmp_path: Path) -> None:
+    summary, rows, _ = select(
+        tmp_path,
+        [
+            sample("a", GOOD, sum_logprob=-20.0, n_tokens=10),
+            sample("b", BETTER, sum_logprob=-10.0, n_tokens=10),
+            sample("c", BAD, sum_logprob=-1.0, n_tokens=10),
+        ],
+        [verdict("a", "accepted"), verdict("b", "accepted"), verdict("c", "wrong_answer")],
+    )
+    assert summary.counts["rows"] == 1
+    assert rows[0]["messages"][-1] == {"role": "assistant", "content": BETTER}
+    assert '"sample_id":"b"' in rows[0]["origin"]
+    assert '"verdict_id":"v-b"' in rows[0]["origin"]
+
+
+def test_weak_cut_and_refused_answers_are_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no sample was accepted"):
+        select(
+            tmp_path,
+            [sample("a", GOOD), sample("b", GOOD, finish_reason="length"), sample("c", BAD)],
+            [
+                verdict("a", "accepted", strength="weak"),
+                verdict("b", "accepted"),
+                verdict("c", "infra_error"),
+            ],
+        )
+
+
+def test_equal_code_counts_once(tmp_path: Path) -> None:
+    samples = [sample(name, GOOD, sum_logprob=-1.0) for name in "abc"]
+    _, rows, _ = select(tmp_path, samples, [verdict(name, "accepted") for name in "abc"], 3)
+    assert len(rows) == 1
+
+
+def test_tasks_that_nobody_solved_are_listed(tmp_path: Path) -> None:
+    hard = [sample(name, BAD, task_id="hard", sum_logprob=-1.0) for name in "xy"]
+    summary, _, unsolved = select(
+        tmp_path,
+        [sample("a", GOOD, sum_logprob=-1.0), *hard],
+        [
+            verdict("a", "accepted"),
+            verdict("x", "wrong_answer", task_id="hard"),
+            verdict("y", "time_limit", task_id="hard"),
+        ],
+    )
+    assert summary.counts["unsolved"] == 1
+    assert unsolved == [
+        {"task_id": "hard", "samples": 2, "outcomes": '{"time_limit":1,"wrong_answer":1}'}
+    ]
