@@ -58,7 +58,7 @@ class ShardSettings(Settings):
     """When a shard of a table closes."""
 
     rows: Positive = 5000
-    seconds: float = Field(60.0, gt=0)
+    seconds: float = Field(default=60.0, gt=0)
 
 
 class Recipe(Settings):
@@ -68,7 +68,8 @@ class Recipe(Settings):
     model: str = Field(description="Hub id or folder of the start checkpoint")
     seed: int = 0
     keep: Literal["all", "last"] | Positive = Field(
-        "all", description="which stages' merged weights stay on disk when nothing needs them"
+        default="all",
+        description="which stages' merged weights stay on disk when nothing needs them",
     )
     shards: ShardSettings = ShardSettings()
     sandbox: SandboxSettings = SandboxSettings()

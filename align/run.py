@@ -106,8 +106,9 @@ class Run:
             if steps[instance.id].state == "done":
                 continue
             for name, ref in instance.inputs.items():
-                missing = not isinstance(ref, External) and not self.inputs(instance)[name].exists()
-                if missing and steps[ref.instance].state == "done":
+                if isinstance(ref, External) or self.inputs(instance)[name].exists():
+                    continue
+                if steps[ref.instance].state == "done":
                     old = steps[ref.instance]
                     reason = f"its weights were pruned and {instance.id} needs them"
                     steps[ref.instance] = Step(old.instance, "run", reason, old.identity)

@@ -21,20 +21,26 @@ class SandboxSettings(Settings):
 
     engine: Literal["auto", "docker", "namespaces"] = "auto"
     isolation: Literal["container+ns", "container", "ns"] | None = Field(
-        None, description="name a level to accept it although the engine could do better"
+        default=None, description="name a level to accept it although the engine could do better"
     )
-    workers: Positive = Field(2, description="programs at once; the number of cores is right")
+    workers: Positive = Field(
+        default=2, description="programs at once; the number of cores is right"
+    )
 
 
 class ServingSettings(Settings):
     """How a model is served for sampling, judging and evaluation."""
 
-    endpoint: str | None = Field(None, description="an OpenAI-compatible URL to use as it is")
+    endpoint: str | None = Field(
+        default=None, description="an OpenAI-compatible URL to use as it is"
+    )
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     max_model_len: Positive = 2048
     max_num_seqs: Positive = 64
     kv_cache_gib: Annotated[float, Field(gt=0)] = 1.0
-    eager: bool = Field(True, description="skip compiling: right for short jobs and for CPUs")
+    eager: bool = Field(
+        default=True, description="skip compiling: right for short jobs and for CPUs"
+    )
     start_timeout_s: Positive = 300
 
 
@@ -54,8 +60,10 @@ class DataSettings(Settings):
     decontaminate: list[str] = Field(
         default_factory=lambda: ["humaneval"], description="benchmarks whose text must not be in it"
     )
-    ngram: Positive = Field(10, description="words in a row that count as contamination")
-    held_out: Share = Field(0.0, description="share of the tasks kept for evaluation, by problem")
+    ngram: Positive = Field(default=10, description="words in a row that count as contamination")
+    held_out: Share = Field(
+        default=0.0, description="share of the tasks kept for evaluation, by problem"
+    )
 
 
 class SftSettings(Settings):
@@ -65,16 +73,18 @@ class SftSettings(Settings):
         default_factory=dict,
         description="share of each input in the rows (`data`, `fine`, `fim`); empty: all rows",
     )
-    max_rows: Positive | None = Field(None, description="rows of one pass, after mixing")
+    max_rows: Positive | None = Field(default=None, description="rows of one pass, after mixing")
     epochs: Annotated[float, Field(gt=0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    warmup: Share = Field(0.05, description="share of the steps")
-    batch_rows: Positive = Field(4, description="rows of one forward pass")
-    accumulate: Positive = Field(1, description="forward passes of one optimiser step")
-    max_length: Positive = Field(512, description="tokens; longer rows are dropped and counted")
+    warmup: Share = Field(default=0.05, description="share of the steps")
+    batch_rows: Positive = Field(default=4, description="rows of one forward pass")
+    accumulate: Positive = Field(default=1, description="forward passes of one optimiser step")
+    max_length: Positive = Field(
+        default=512, description="tokens; longer rows are dropped and counted"
+    )
     lora: LoraSettings | None = LoraSettings()
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    save_steps: Positive = Field(50, description="steps between two points to resume from")
+    save_steps: Positive = Field(default=50, description="steps between two points to resume from")
 
 
 class FimSettings(Settings):
@@ -86,7 +96,7 @@ class FimSettings(Settings):
     )
     rows: Positive = 100
     max_middle_chars: Positive = 400
-    max_context_chars: Positive = Field(1200, description="prefix and suffix together")
+    max_context_chars: Positive = Field(default=1200, description="prefix and suffix together")
 
 
 class SampleSettings(Settings):
@@ -96,22 +106,24 @@ class SampleSettings(Settings):
     temperature: Annotated[float, Field(ge=0)] = 0.8
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_tokens: Positive = 320
-    max_tasks: Positive | None = Field(None, description="take only so many tasks")
-    concurrency: Positive = Field(64, description="requests in flight")
+    max_tasks: Positive | None = Field(default=None, description="take only so many tasks")
+    concurrency: Positive = Field(default=64, description="requests in flight")
 
 
 class VerifySettings(Settings):
     """How samples are executed."""
 
-    repeat: Positive = Field(1, description="runs of each sample; disagreement is `flaky`")
+    repeat: Positive = Field(default=1, description="runs of each sample; disagreement is `flaky`")
 
 
 class JudgeSettings(Settings):
     """Which judge looks at which samples."""
 
-    model: str | None = Field(None, description="Hub id or folder; empty: the start model")
-    endpoint: str | None = Field(None, description="an OpenAI-compatible URL to use as it is")
-    rubric: str = Field("code_quality", description="a shipped rubric or a YAML file")
+    model: str | None = Field(default=None, description="Hub id or folder; empty: the start model")
+    endpoint: str | None = Field(
+        default=None, description="an OpenAI-compatible URL to use as it is"
+    )
+    rubric: str = Field(default="code_quality", description="a shipped rubric or a YAML file")
     max_samples: Positive | None = None
     rationale_tokens: Positive = 64
     concurrency: Positive = 32
@@ -120,7 +132,7 @@ class JudgeSettings(Settings):
 class SelectSettings(Settings):
     """Rejection sampling: which samples become rows of the fine stage."""
 
-    per_task: Positive = Field(1, description="best accepted samples kept of one task")
+    per_task: Positive = Field(default=1, description="best accepted samples kept of one task")
 
 
 class PairSettings(Settings):
@@ -129,9 +141,9 @@ class PairSettings(Settings):
     rules: list[Literal["exec_strict", "judge_within_accepted"]] = Field(
         default_factory=lambda: ["exec_strict", "judge_within_accepted"]
     )
-    per_task: Positive = Field(4, description="pairs of one task at the most")
-    per_sample: Positive = Field(2, description="uses of one sample at the most")
-    max_similarity: Share = Field(0.98, description="nearer pairs are left out")
+    per_task: Positive = Field(default=4, description="pairs of one task at the most")
+    per_sample: Positive = Field(default=2, description="uses of one sample at the most")
+    max_similarity: Share = Field(default=0.98, description="nearer pairs are left out")
     min_judge_margin: Annotated[float, Field(ge=0)] = 0.5
 
 
@@ -139,7 +151,9 @@ class DpoSettings(Settings):
     """Direct preference optimisation."""
 
     beta: Annotated[float, Field(gt=0)] = 0.1
-    nll_weight: Annotated[float, Field(ge=0)] = Field(0.2, description="NLL anchor on chosen")
+    nll_weight: Annotated[float, Field(ge=0)] = Field(
+        default=0.2, description="NLL anchor on chosen"
+    )
     epochs: Annotated[float, Field(gt=0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     warmup: Share = 0.1
@@ -160,7 +174,8 @@ class EvalSettings(Settings):
         description="`humaneval`, `humaneval_infilling`, `held_out`: problems taken (null: all)",
     )
     checkpoints: list[str] | None = Field(
-        None, description="stages evaluated (`start`, `coarse`, `fine`, `mixed`, `dpo`); null: all"
+        default=None,
+        description="stages evaluated (`start`, `coarse`, `fine`, `mixed`, `dpo`); null: all",
     )
     max_tokens: Positive = 400
     concurrency: Positive = 64
@@ -169,7 +184,9 @@ class EvalSettings(Settings):
 class ExportSettings(Settings):
     """What the exported folder is."""
 
-    repo: str | None = Field(None, description="Hub id that `align export --push` uploads to")
+    repo: str | None = Field(
+        default=None, description="Hub id that `align export --push` uploads to"
+    )
 
 
 class ReportSettings(Settings):

@@ -24,7 +24,7 @@ def answer(model: str, prompt: str, suffix: str | None, max_tokens: int) -> None
 
     folder = resolve_model(model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     if torch.cuda.is_available():
         network = network.cuda()
     if suffix is None:

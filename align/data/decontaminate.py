@@ -15,8 +15,10 @@ from align.tables import read_rows, resolve_table
 _WORD = re.compile(r"[a-z0-9_]+")
 _DEFINED = re.compile(r"^\s*(?:async\s+)?def\s+(\w+)", re.MULTILINE)
 
-# Names that any program may define; sharing one says nothing.
-_COMMON_NAMES = frozenset({"main", "check", "solve", "solution", "run", "test", "add", "add_one"})
+
+def _telling(name: str) -> bool:
+    # `f`, `add` or `solve` stand in any program; a name of several words is rarely met by chance.
+    return "_" in name.strip("_")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class BenchmarkIndex:
                 for gram in self._ngrams(text):
                     self._problems.setdefault(gram, problem)
             entry = row.get("entry_point")
-            if isinstance(entry, str) and entry not in _COMMON_NAMES:
+            if isinstance(entry, str) and _telling(entry):
                 self._entry_points[entry] = problem
 
     def find(self, texts: Iterable[str]) -> Hit | None:
