@@ -1,0 +1,31 @@
+"""Runs untrusted programs behind a wall and says what happened.
+
+The untrusted process returns values, never verdicts; an infrastructure fault is never a wrong answer. Imports
+nothing of ``align`` or ``judges``.
+"""
+
+from sandbox.check import TaskReport, check_task
+from sandbox.doctor import Proof, doctor
+from sandbox.errors import SandboxError, TaskError
+from sandbox.limits import Limits
+from sandbox.runner import Sandbox, ensure_image
+from sandbox.task import Task, parse_task
+from sandbox.verdict import Outcome, Output, TestResult, Verdict
+
+__all__ = [
+    "Limits",
+    "Outcome",
+    "Output",
+    "Proof",
+    "Sandbox",
+    "SandboxError",
+    "Task",
+    "TaskError",
+    "TaskReport",
+    "TestResult",
+    "Verdict",
+    "check_task",
+    "doctor",
+    "ensure_image",
+    "parse_task",
+]

@@ -1,0 +1,1 @@
+"""The walls a slot can stand behind."""

@@ -1,0 +1,130 @@
+"""The embedded engine: the same guest straight on the kernel, without root and without a daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from sandbox import images
+from sandbox.engines import bundle
+from sandbox.engines.base import NS, Engine, Slot, Transport
+from sandbox.errors import SandboxError, SlotBroken
+
+_LAUNCH = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from sandbox.engines.launch import main; main()"
+)
+_MEND = (
+    "This kernel must let ordinary users make namespaces: set kernel.unprivileged_userns_clone=1 (Debian) or"
+    " kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) and user.max_user_namespaces above 0 with sysctl,"
+    " or use a Docker engine"
+)
+
+
+class PipeTransport(Transport):
+    """The streams of a slot's first process, and the process that launched it."""
+
+    def __init__(self, settings: dict[str, object]) -> None:
+        package = str(Path(bundle.__file__).resolve().parents[2])
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-B", "-c", _LAUNCH, package, json.dumps(settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is ours to handle
+            env=bundle.ENVIRONMENT,
+        )
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._in = self._process.stdin.fileno()
+        self._out = self._process.stdout.fileno()
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._in, view) :]
+        except OSError as error:
+            raise SlotBroken(f"the slot took no input: {error}{self._words()}") from None
+
+    def read(self, timeout: float) -> bytes:
+        try:
+            if not select.select([self._out], [], [], max(0.01, timeout))[0]:
+                raise SlotBroken("the slot fell silent")
+            data = os.read(self._out, 1 << 20)
+        except (OSError, ValueError) as error:
+            raise SlotBroken(f"the slot's stream broke: {error}") from None
+        if not data:
+            raise SlotBroken(f"the slot ended{self._words()}")
+        return data
+
+    def _words(self) -> str:
+        assert self._process.stderr
+        with contextlib.suppress(OSError, ValueError):
+            if select.select([self._process.stderr], [], [], 0.5)[0]:
+                words = os.read(self._process.stderr.fileno(), 2000).decode("utf-8", "replace")
+                return f": {words.strip()}" if words else ""
+        return ""
+
+    def set_memory(self, memory_mb: int) -> None:
+        """Nothing to do: the guest holds each run to its limit itself."""
+
+    def close(self) -> None:
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        # Its child is the first process of the pid namespace and dies with it.
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert stream
+            stream.close()
+
+
+def host_python() -> tuple[str, str]:
+    """Return the path of a Python that a bound host system can run, and the prefix it needs."""
+    usual = "/usr/bin/python3"
+    if os.path.exists(usual):
+        return os.path.realpath(usual), "/usr"
+    return os.path.realpath(sys.executable), os.path.realpath(sys.base_prefix)
+
+
+class NamespaceEngine(Engine):
+    """Slots in namespaces of their own, over an unpacked image or, without mmdebstrap, the host's /usr."""
+
+    name = "namespaces"
+    isolation = NS
+
+    def __init__(self) -> None:
+        """Find the root file system; raises SandboxError."""
+        if not sys.platform.startswith("linux"):
+            raise SandboxError("the namespaces engine needs Linux: use a Docker engine")
+        if (
+            images.has_mmdebstrap()
+            or (images.cache_folder() / f"rootfs-{images.version()}").exists()
+        ):
+            root = images.rootfs()
+            self.image = f"rootfs:python-{images.version()}"
+            self._settings: dict[str, object] = {"root": str(root), "python": "/usr/bin/python3"}
+        else:
+            python, prefix = host_python()
+            self.image = f"host:{python}"
+            self._settings = {"root": None, "python": python, "prefix": prefix}
+        self._settings.update(environment=bundle.ENVIRONMENT, boot=bundle.BOOT)
+
+    def start(self) -> Slot:
+        try:
+            return Slot(PipeTransport(self._settings), nested=True)
+        except (SlotBroken, OSError) as error:
+            raise SandboxError(f"a slot could not be started: {error}. {_MEND}") from None
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,284 @@
+"""From a task to a job for the guest, and from the guest's report to a verdict. Pure."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from sandbox import protocol
+from sandbox.compare import equal, equal_output
+from sandbox.limits import Limits
+from sandbox.task import Task, Tests
+from sandbox.verdict import Outcome, Output, TestResult, Verdict
+
+MAX_KILLS = 2
+_SHOWN = 300
+
+_OUTCOMES = {
+    "passed": Outcome.ACCEPTED,
+    "failed": Outcome.WRONG_ANSWER,
+    "uncrossable": Outcome.WRONG_ANSWER,
+    "raised": Outcome.RUNTIME_ERROR,
+    "died": Outcome.RUNTIME_ERROR,
+    "compile_error": Outcome.COMPILE_ERROR,
+    "time_limit": Outcome.TIME_LIMIT,
+    "memory_limit": Outcome.MEMORY_LIMIT,
+    "output_limit": Outcome.OUTPUT_LIMIT,
+    "tampered": Outcome.TAMPERED,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run happened."""
+
+    engine: str
+    isolation: str
+    image: str
+
+
+def code_sha(code: str | None) -> str:
+    """SHA-256 of a program's text."""
+    return hashlib.sha256((code or "").encode("utf-8", "surrogatepass")).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------- jobs
+
+
+def make_job(task: Task, code: str, limits: Limits, *, weak: bool = False) -> dict[str, Any]:
+    """Return the message that runs ``code`` against the task's tests.
+
+    Expected values of ``calls`` and ``stdio`` are not in it; ``weak`` runs test code beside the program.
+    """
+    tests = _of(task)
+    calls = tests.kind == "calls"
+    return {
+        "op": "run",
+        "kind": tests.kind,
+        "count": tests.count,
+        "code": code,
+        "entry_point": task.entry_point or "",
+        "wanted": _wanted(task) if not calls else [],
+        "cases": [{"args": c["args"], "kwargs": c["kwargs"]} for c in tests.cases] if calls else [],
+        "stdin": [case["stdin"] for case in tests.cases] if tests.kind == "stdio" else [],
+        "setup": tests.setup,
+        "asserts": list(tests.asserts),
+        "code_of_tests": tests.code,
+        "helpers": _helpers(tests.source, task.reference, task.entry_point),
+        "weak": weak,
+        "limits": limits.to_wire(),
+        "max_kills": MAX_KILLS,
+    }
+
+
+def _of(task: Task) -> Tests:
+    if task.tests is None:
+        raise ValueError(f"task {task.task_id} has no tests")
+    return task.tests
+
+
+@lru_cache(maxsize=4096)
+def _parse(source: str) -> ast.Module | None:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _names_used(source: str) -> list[str]:
+    tree = _parse(source)
+    if tree is None:
+        return []
+    return sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})
+
+
+def _wanted(task: Task) -> list[str]:
+    names = set(_names_used(_of(task).source))
+    return sorted(names | ({task.entry_point} if task.entry_point else set()))
+
+
+def _bound_at_top(tree: ast.Module) -> set[str]:
+    """Names that a module binds to functions, imports or constants; not its classes."""
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import):
+            names.update((a.asname or a.name).partition(".")[0] for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.update(a.asname or a.name for a in node.names if a.name != "*")
+        elif isinstance(node, ast.Assign):
+            names.update(t.id for t in node.targets if isinstance(t, ast.Name))
+    return names
+
+
+def _helpers(tests: str, reference: str | None, entry_point: str | None) -> dict[str, Any] | None:
+    """What the tests use beside the entry point comes from the reference where it has it.
+
+    Or a sample could define ``encode`` so that its ``decode`` needn't do anything.
+    """
+    if reference is None:
+        return None
+    tree = _parse(reference)
+    if tree is None:
+        return None
+    names = sorted((set(_names_used(tests)) & _bound_at_top(tree)) - _called(tests, entry_point))
+    return {"code": reference, "names": names} if names else None
+
+
+def _called(tests: str, entry_point: str | None) -> set[str]:
+    if entry_point:
+        return {entry_point}
+    # Without a named entry point every function that the tests call may be the one that is asked for.
+    tree = _parse(tests)
+    calls = ast.walk(tree) if tree is not None else ()
+    return {
+        node.func.id
+        for node in calls
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+
+
+def stub(task: Task) -> str:
+    """Return a program that defines what is asked for and always raises: the tests' tripwire."""
+    names = [task.entry_point] if task.entry_point else sorted(_called(_of(task).source, None))
+    lines = [
+        f"def {name}(*args, **kwargs):\n    raise RuntimeError('tripwire')\n"
+        for name in names
+        if name.isidentifier() and not hasattr(builtins, name)
+    ]
+    return "\n".join(lines) or "pass\n"
+
+
+# -------------------------------------------------------------------------------------- grading
+
+
+def plain_verdict(
+    outcome: Outcome,
+    task: Task,
+    code: str | None,
+    place: Place,
+    detail: str,
+    strength: str = "strong",
+) -> Verdict:
+    """Return the verdict of a sample that did not run."""
+    tests = task.tests
+    return Verdict(
+        outcome=outcome,
+        passed=0,
+        total=tests.count if tests else 0,
+        tests=(),
+        strength=strength,
+        detail=detail,
+        cpu_ms=0.0,
+        wall_ms=0.0,
+        peak_bytes=0,
+        limits=task.limits.to_dict(),
+        tests_sha=tests.sha if tests else "",
+        code_sha=code_sha(code),
+        **dataclasses.asdict(place),
+    )
+
+
+def grade(
+    task: Task, code: str, reply: Mapping[str, Any], limits: Limits, place: Place, strength: str
+) -> Verdict:
+    """Return the verdict for the guest's reply, comparing values here.
+
+    Raises:
+        ProtocolError: the reply is not one report for each test; the slot is broken.
+    """
+    tests = _of(task)
+    reports = reply.get("tests")
+    if type(reports) is not list or len(reports) != tests.count or not reports:
+        raise protocol.ProtocolError("the slot did not report every test exactly once")
+    results = tuple(_result(task, index, report) for index, report in enumerate(reports))
+    passed = sum(result.outcome is Outcome.ACCEPTED for result in results)
+    first = next((result for result in results if result.outcome is not Outcome.ACCEPTED), None)
+    return Verdict(
+        outcome=first.outcome if first else Outcome.ACCEPTED,
+        passed=passed,
+        total=len(results),
+        tests=results,
+        strength=strength,
+        detail=f"test {first.index}: {first.detail}" if first else "",
+        cpu_ms=float(reply["cpu_ms"]),
+        wall_ms=float(reply["wall_ms"]),
+        peak_bytes=int(reply["peak_bytes"]),
+        limits=limits.to_dict(),
+        tests_sha=tests.sha,
+        code_sha=code_sha(code),
+        stdout=Output(**reply.get("stdout", {})),
+        stderr=Output(**reply.get("stderr", {})),
+        **dataclasses.asdict(place),
+    )
+
+
+def uncrossable(reply: Mapping[str, Any]) -> bool:
+    """Whether some value had no plain form, so that the program can't be tested from outside."""
+    return any(report.get("status") == "uncrossable" for report in reply["tests"])
+
+
+def _result(task: Task, index: int, report: Mapping[str, Any]) -> TestResult:
+    status = report["status"]
+    detail = str(report.get("detail", ""))
+    if status == "value":
+        outcome, detail = _compare_value(task, index, report["value"])
+    elif status == "output":
+        outcome, detail = _compare_output(task, index, report["value"])
+    elif status == "raised" and report.get("error") == "MemoryError":
+        outcome = Outcome.MEMORY_LIMIT
+    elif status in _OUTCOMES:
+        outcome = _OUTCOMES[status]
+    else:
+        raise protocol.ProtocolError(f"an unknown status {status!r}")
+    cpu, wall = float(report.get("cpu_ms", 0.0)), float(report.get("wall_ms", 0.0))
+    # A lone surrogate in a message would break every table it is written to.
+    detail = detail.encode("utf-8", "backslashreplace").decode("utf-8")
+    return TestResult(index, outcome, detail, cpu, wall)
+
+
+def _compare_value(task: Task, index: int, wire: Any) -> tuple[Outcome, str]:
+    tests = _of(task)
+    case = tests.cases[index]
+    try:
+        actual = protocol.decode(wire)
+    except protocol.ProtocolError as error:
+        return Outcome.TAMPERED, str(error)
+    expected = protocol.decode(case["expected"])
+    if equal(actual, expected, tests.compare):
+        return Outcome.ACCEPTED, ""
+    args = [_show(protocol.decode(item)) for item in case["args"]]
+    args += [f"{name}={_show(protocol.decode(item))}" for name, item in case["kwargs"].items()]
+    call = f"{task.entry_point}({', '.join(args)})"
+    return Outcome.WRONG_ANSWER, (
+        f"{_short(call)} returned {_show(actual)}, expected {_show(expected)}"
+    )
+
+
+def _compare_output(task: Task, index: int, wire: Any) -> tuple[Outcome, str]:
+    tests = _of(task)
+    case = tests.cases[index]
+    actual = protocol.decode(wire)
+    if equal_output(actual, case["stdout"], tests.compare):
+        return Outcome.ACCEPTED, ""
+    return Outcome.WRONG_ANSWER, (
+        f"for input {_show(case['stdin'])} printed {_show(actual)},"
+        f" expected {_show(case['stdout'])}"
+    )
+
+
+def _show(value: Any) -> str:
+    try:
+        return _short(repr(value))
+    except ValueError:  # an integer with more digits than Python will print
+        return f"<{type(value).__name__}>"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 20]}... ({len(text)} characters)"

@@ -1,0 +1,222 @@
+"""The untrusted side: loads a program and answers calls with values.
+
+Everything in here shares a process with the program, so nothing that it says is believed: a reply is a
+value to compare, and no test's expectation ever comes here (but in weak mode, which says so).
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import os
+import random
+import sys
+import threading
+import types
+from typing import Any
+
+from sandbox import protocol
+from sandbox.guest import tester
+from sandbox.guest.wire import Closed, Wire
+
+MODULE = "solution"
+_MESSAGE_CAP = 2000
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """Say an exception as plain data: its name, its nearest built-in ancestor, its message."""
+    base = "Exception"
+    for kind in type(error).__mro__:
+        if kind.__module__ == "builtins" and hasattr(builtins, kind.__name__):
+            base = kind.__name__
+            break
+    try:
+        message = str(error)[:_MESSAGE_CAP]
+    except BaseException:  # its __str__ is the program's own code
+        message = "<unprintable>"
+    line = None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == f"<{MODULE}>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return {"name": str(type(error).__name__)[:200], "base": base, "message": message, "line": line}
+
+
+class Driver:
+    """Answers frames about one loaded program until the wire closes."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._names: dict[str, Any] = {}
+        self._objects: list[Any] = []
+
+    def load(self, request: dict[str, Any]) -> bool:
+        """Compile and run the program under a name that isn't ``__main__``; report what it defines."""
+        try:
+            code = compile(request["code"], f"<{MODULE}>", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+            self._wire.send({"loaded": False, "stage": "compile", "error": describe_error(error)})
+            return False
+        module = types.ModuleType(MODULE)
+        sys.modules[MODULE] = module
+        self._names = module.__dict__
+        try:
+            exec(code, self._names)
+        except BaseException as error:  # SystemExit too: it ends the program, not the driver
+            _flush()
+            self._wire.send({"loaded": False, "stage": "run", "error": describe_error(error)})
+            return False
+        _flush()
+        kinds = [
+            kind
+            for name in request["wanted"]
+            if name in self._names
+            for kind in [self._kind(name, self._names[name])]
+            if kind is not None
+        ]
+        self._wire.send({"loaded": True, "names": kinds})
+        return True
+
+    def _kind(self, name: str, value: Any) -> list[Any] | None:
+        if type(value) is types.ModuleType:
+            return [name, "module", value.__name__]
+        if isinstance(value, type):
+            if issubclass(value, BaseException):
+                return [name, "exception", describe_error(value.__new__(value))["base"]]
+            return [name, "class", None]
+        if callable(value):
+            return [name, "function", None]
+        try:
+            return [name, "value", protocol.encode(value, self._to_ref)]
+        except protocol.Uncrossable:
+            return None
+
+    def _to_ref(self, value: Any) -> Any:
+        kind = type(value)
+        if kind.__module__ != MODULE and not isinstance(
+            value, (types.FunctionType, types.MethodType)
+        ):
+            return None
+        self._objects.append(value)
+        return [len(self._objects) - 1, kind.__name__]
+
+    def _from_ref(self, payload: Any) -> Any:
+        return self._objects[payload[0]]
+
+    def _target(self, request: dict[str, Any]) -> Any:
+        if "name" in request:
+            return self._names[request["name"]]
+        return self._objects[request["ref"]]
+
+    def _perform(self, request: dict[str, Any]) -> dict[str, Any]:
+        operation = request["op"]
+        target = self._target(request)
+        if operation == "get":
+            return {"value": protocol.encode(getattr(target, request["attribute"]), self._to_ref)}
+        arguments = [protocol.decode(item, self._from_ref) for item in request["args"]]
+        if operation == "set":
+            setattr(target, request["attribute"], arguments[0])
+            return {"value": None}
+        keywords = {k: protocol.decode(v, self._from_ref) for k, v in request["kwargs"].items()}
+        if request.get("attribute") is not None:
+            target = getattr(target, request["attribute"])
+        result = target(*arguments, **keywords)
+        if request.get("plain"):
+            return {"value": protocol.encode(result)}
+        value = protocol.encode(result, self._to_ref)
+        changed = {}
+        for index, argument in enumerate(arguments):
+            if isinstance(argument, (list, dict, set, bytearray)):
+                after = self._after(argument)
+                if after is not None and after != request["args"][index]:
+                    changed[str(index)] = after
+        return {"value": value, "changed": changed}
+
+    def _after(self, argument: Any) -> Any:
+        try:
+            return protocol.encode(argument, self._to_ref)
+        except protocol.Uncrossable:
+            return None  # the test sees its argument as it was, as for any object of the program's
+
+    def answer(self, request: dict[str, Any]) -> None:
+        """Perform one request and send its reply."""
+        try:
+            reply = self._perform(request)
+        except protocol.Uncrossable as error:
+            reply = {"uncrossable": str(error)[:_MESSAGE_CAP]}
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are the program's, too
+            reply = {"error": describe_error(error)}
+        _flush()
+        reply["id"] = request["id"]
+        body = protocol.pack(reply)
+        if len(body) > protocol.MAX_VALUE_BYTES:
+            reply = {"id": request["id"], "uncrossable": f"a value of {len(body)} bytes"}
+        self._wire.send(reply)
+
+    def weak(self, job: dict[str, Any]) -> None:
+        """Run the tests beside the program, for a task whose values have no plain form."""
+        tester.run_tests(job, dict(self._names), self._wire.send)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            return  # the program closed or replaced its own stream
+
+
+def _program(request: dict[str, Any], wire: Wire) -> int:
+    """Run a whole program as ``__main__`` and return its exit status."""
+    try:
+        code = compile(request["code"], f"<{MODULE}>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        wire.send({"loaded": False, "stage": "compile", "error": describe_error(error)})
+        return 1
+    wire.send({"loaded": True, "names": []})
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    status = 0
+    try:
+        exec(code, main.__dict__)
+    except SystemExit as error:
+        status = error.code if type(error.code) is int else int(error.code is not None)
+    except BaseException as error:
+        wire.send({"error": describe_error(error)})
+        sys.excepthook(type(error), error, error.__traceback__)
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    _flush()
+    return status & 0xFF
+
+
+def main(descriptor: int) -> None:
+    """Serve one program on ``descriptor``, then end the process; never returns."""
+    status = 0
+    try:
+        random.seed(0)
+        wire = Wire(descriptor)
+        request = wire.receive()
+        if request["main"]:
+            status = _program(request, wire)
+        else:
+            driver = Driver(wire)
+            if driver.load(request):
+                while True:
+                    request = wire.receive()
+                    if request["op"] == "weak":
+                        driver.weak(request)
+                    else:
+                        driver.answer(request)
+    except Closed:
+        status = 0
+    except BaseException as error:
+        try:
+            os.write(2, f"driver: {type(error).__name__}: {error}\n".encode("utf-8", "replace"))
+        except OSError:
+            status = 2
+        status = 2
+    finally:
+        os._exit(status)

@@ -1,0 +1,177 @@
+"""The walls around one process: namespaces, file system, limits, privileges.
+
+``spawn`` makes the child in one clone call, already in its namespaces; ``enter`` runs in the child and
+closes everything else. Both raise OSError naming the step that the kernel refused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+
+from sandbox.guest import filter as syscall_filter
+
+libc = ctypes.PyDLL(None, use_errno=True)
+
+NEWUSER, NEWPID, NEWNS = 0x10000000, 0x20000000, 0x00020000
+NEWIPC, NEWUTS, NEWNET = 0x08000000, 0x04000000, 0x40000000
+SOLUTION = NEWUSER | NEWPID | NEWNS | NEWIPC | NEWUTS | NEWNET
+TESTER = NEWUSER | NEWPID | NEWNS
+_CLONE_PARENT, _CHILD_SETTID, _CHILD_CLEARTID, _SIGCHLD = 0x8000, 0x01000000, 0x00200000, 17
+_CLONE_NUMBER = {"x86_64": 56, "aarch64": 220}
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_GET_TID_ADDRESS = 4, 24, 40
+NOBODY = 65534
+
+
+def _check(result: int, step: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{step}: {os.strerror(code)}")
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    """mount(2); raises OSError naming the target."""
+    result = libc.mount(
+        source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode()
+    )
+    _check(result, f"mount {kind or 'flags'} on {target}")
+
+
+def set_dumpable(value: bool) -> None:
+    """Whether this process may be traced, and its /proc entries be read, by its own user."""
+    _check(libc.prctl(_PR_SET_DUMPABLE, int(value), 0, 0, 0), "dumpable")
+
+
+def _tid_address() -> int:
+    address = ctypes.c_void_p(0)
+    if libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0) != 0:
+        return 0
+    return address.value or 0
+
+
+def spawn(flags: int) -> int:
+    """Fork into new namespaces as a child of our own parent; returns as fork does.
+
+    The C library's fork can't take flags, so this is the bare call between Python's own fork hooks.
+    The kernel writes the child's id where the C library keeps it.
+    """
+    address = _tid_address()
+    if address:
+        flags |= _CHILD_SETTID | _CHILD_CLEARTID
+    number = _CLONE_NUMBER[os.uname().machine]
+    flags |= _CLONE_PARENT | _SIGCHLD
+    # Argument order of the last two differs between machines.
+    last = (address, 0) if number == 56 else (0, address)
+    python = ctypes.pythonapi
+    python.PyOS_BeforeFork()
+    pid: int = libc.syscall(
+        ctypes.c_long(number),
+        ctypes.c_ulong(flags),
+        None,
+        None,
+        ctypes.c_void_p(last[0]),
+        ctypes.c_void_p(last[1]),
+    )
+    code = ctypes.get_errno()
+    if pid == 0:
+        python.PyOS_AfterFork_Child()
+        return 0
+    python.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(code, "clone into new namespaces: " + os.strerror(code))
+    return pid
+
+
+def map_user(uid: int, gid: int, inner: int = NOBODY) -> None:
+    """Be ``inner`` in our new user namespace, which is ``uid``/``gid`` outside of it."""
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{inner} {uid} 1"),
+        ("gid_map", f"{inner} {gid} 1"),
+    ):
+        with open("/proc/self/" + name, "w") as file:
+            file.write(text)
+
+
+def _own_files(tmp_mb: int) -> None:
+    mount("none", "/", "", MS_REC | MS_PRIVATE)
+    quiet = MS_NOSUID | MS_NODEV
+    inodes = max(1024, tmp_mb * 64)
+    mount("tmpfs", "/tmp", "tmpfs", quiet, f"size={tmp_mb}m,nr_inodes={inodes},mode=1777")
+    # Both are shared by everybody in the container, so they would carry words to the next run.
+    if os.path.isdir("/dev/shm"):
+        os.mkdir("/tmp/.shm", 0o1777)
+        mount("/tmp/.shm", "/dev/shm", "", MS_BIND)
+    if os.path.isdir("/dev/mqueue"):
+        mount("tmpfs", "/dev/mqueue", "tmpfs", quiet | MS_RDONLY, "size=4k,nr_inodes=2")
+    mount("proc", "/proc", "proc", quiet | MS_NOEXEC)
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, and the way back through exec."""
+    for capability in range(64):
+        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            break  # EINVAL past the kernel's last one, EPERM where we never held any
+    header = _CapHeader(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    _check(libc.capset(ctypes.byref(header), ctypes.byref(data)), "drop capabilities")
+
+
+def limit(name: str, value: int) -> None:
+    """Lower one resource limit, hard and soft, never raising it."""
+    kind = getattr(resource, name)
+    hard = resource.getrlimit(kind)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def set_limits(cpu_s: int, memory_mb: int, tmp_mb: int, pids: int) -> None:
+    """Set the rlimits of one process; data counts what it may write to, not what it maps."""
+    mib = 1 << 20
+    limit("RLIMIT_CPU", cpu_s)
+    limit("RLIMIT_DATA", memory_mb * mib)
+    limit("RLIMIT_FSIZE", tmp_mb * mib)
+    limit("RLIMIT_NPROC", pids)
+    limit("RLIMIT_NOFILE", 256)
+    limit("RLIMIT_CORE", 0)
+    limit("RLIMIT_STACK", 64 * mib)
+    limit("RLIMIT_MSGQUEUE", 64 * 1024)
+    limit("RLIMIT_MEMLOCK", 64 * 1024)
+
+
+def keep_only(keep: dict[int, int]) -> None:
+    """Move descriptors to the numbers given (source to target) and close all others."""
+    high = 200
+    for source in keep:
+        os.dup2(source, high + keep[source], inheritable=True)
+    for target in keep.values():
+        os.dup2(high + target, target, inheritable=True)
+    os.closerange(max(keep.values()) + 1, 1024)
+
+
+def enter(flags: int, uid: int, gid: int, limits: dict[str, int], victim: int) -> None:
+    """In the child: own files, own limits, no privileges, filtered calls. Nothing is undone later."""
+    if flags & NEWUSER:
+        set_dumpable(True)  # or the kernel would hand our own /proc entries to root
+        map_user(uid, gid)
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write(str(victim))
+    if flags & NEWNS:
+        _own_files(limits["tmp_mb"])
+    if flags & NEWUTS:
+        libc.sethostname(b"sandbox", 7)
+    os.chdir("/tmp")
+    os.umask(0o022)
+    os.setsid()
+    set_limits(limits["cpu_s"], limits["memory_mb"], limits["tmp_mb"], limits["pids"])
+    drop_capabilities()
+    syscall_filter.install(libc)

@@ -1,0 +1,454 @@
+"""One program in its walls, seen from outside: its pipes, its clocks, its end.
+
+A session is one forked program and, for asserts and scripts, one forked tester. It ends with the program;
+the supervisor starts another for the tests that are left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sandbox import protocol
+
+HEAD = TAIL = 2048
+_TICK_S = 0.02
+_GRACE_S = 1.0
+MAX_PROGRAM_FRAME = protocol.MAX_VALUE_BYTES + 65536
+
+
+class Infra(Exception):
+    """The sandbox itself failed; says how. Never a statement about the program."""
+
+
+class Limited(Exception):
+    """The program hit a limit and is dead."""
+
+    def __init__(self, status: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class Ended(Exception):
+    """The program's process is gone; the wait status says how."""
+
+
+class Stream:
+    """One drained, counted, capped output."""
+
+    def __init__(self, keep: int) -> None:
+        self.bytes = 0
+        self._keep = keep
+        self._kept = bytearray()
+        self._tail = b""
+
+    def feed(self, data: bytes) -> None:
+        """Count ``data``; keep what fits in front and the last piece of the rest."""
+        self.bytes += len(data)
+        room = self._keep - len(self._kept)
+        if room > 0:
+            self._kept += data[:room]
+            data = data[room:]
+        if data:
+            self._tail = (self._tail + data)[-TAIL:]
+
+    @property
+    def kept(self) -> bytes:
+        """The front, up to the number of bytes asked for."""
+        return bytes(self._kept)
+
+    def head(self) -> str:
+        """The first bytes, as text."""
+        return bytes(self._kept[:HEAD]).decode("utf-8", "replace")
+
+    def tail(self) -> str:
+        """The last bytes after the head, as text."""
+        whole = bytes(self._kept[HEAD:]) + self._tail
+        return whole[-TAIL:].decode("utf-8", "replace")
+
+
+class Zygote:
+    """Our side of the zygote's control socket."""
+
+    def __init__(self, control: socket.socket, pid: int) -> None:
+        self._control = control
+        self.pid = pid
+        self.resident = resident(pid)
+
+    def spawn(self, role: str, limits: dict[str, int], victim: int, descriptors: list[int]) -> int:
+        """Fork a process of the given role; returns its pid, a child of ours."""
+        request = json.dumps({"role": role, "limits": limits, "victim": victim}).encode()
+        socket.send_fds(self._control, [request], descriptors)
+        data = self._control.recv(65536)
+        if not data:
+            raise Infra("the zygote died")
+        reply = json.loads(data)
+        if "error" in reply:
+            raise Infra(reply["error"])
+        pid: int = reply["pid"]
+        return pid
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that process ``pid`` holds; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class Process:
+    """A forked child: pid, pidfd, and how it ended."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self._clock = (~pid << 3) | 2  # the kernel's id for all CPU time of one process
+        self._cpu_s = 0.0
+        self.status: int | None = None
+        self.peak_bytes = 0
+        self.ended_cpu_s = 0.0
+
+    def cpu_s(self) -> float:
+        """CPU seconds used so far by all threads."""
+        if self.status is not None:
+            return self.ended_cpu_s
+        try:
+            self._cpu_s = time.clock_gettime(self._clock)
+        except OSError:
+            return self._cpu_s
+        return self._cpu_s
+
+    def reap(self) -> None:
+        """Wait for the end, which has come or is coming."""
+        if self.status is None:
+            _, self.status, usage = os.wait4(self.pid, 0)
+            self.ended_cpu_s = usage.ru_utime + usage.ru_stime
+            self.peak_bytes = usage.ru_maxrss * 1024
+            os.close(self.pidfd)
+
+    def kill(self) -> None:
+        """Kill and reap. For the first process of a pid namespace, that ends all others in it."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.reap()
+
+
+class Session:
+    """One run of the program; use as a context manager, so nothing of it survives."""
+
+    def __init__(
+        self,
+        zygote: Zygote,
+        limits: dict[str, Any],
+        tests: int,
+        stdin: bytes,
+        keep: int,
+        nested: bool,
+    ) -> None:
+        self._zygote = zygote
+        self._limits = limits
+        self._nested = nested
+        self.stdout, self.stderr = Stream(keep), Stream(HEAD)
+        self.peak_bytes = 0
+        self._reader = protocol.FrameReader(MAX_PROGRAM_FRAME)
+        self._frames: list[bytes] = []
+        self.heartbeat: Callable[[], None] = lambda: None
+        out_read, out_write = os.pipe()
+        error_read, error_write = os.pipe()
+        self._pipes = {out_read: self.stdout, error_read: self.stderr}
+        self.channel, theirs = socket.socketpair()
+        source = _input(stdin)
+        jail_limits = {
+            # Only the backstop for a program that outlives our own clock.
+            "cpu_s": int(limits["cpu_ms"] * (tests + 1) / 1000) + 2,
+            "memory_mb": limits["memory_mb"],
+            "tmp_mb": limits["tmp_mb"],
+            "pids": limits["pids"],
+        }
+        self._jail_limits = jail_limits
+        try:
+            pid = zygote.spawn(
+                "solution", jail_limits, 1000, [source, out_write, error_write, theirs.fileno()]
+            )
+        except BaseException:
+            _close([out_read, error_read])
+            self.channel.close()
+            raise
+        finally:
+            _close([source, out_write, error_write])
+            theirs.close()
+        self.process = Process(pid)
+        self.tester: Process | None = None
+        self._report: socket.socket | None = None
+        self._report_reader = protocol.FrameReader(1 << 20)
+        self._reports: list[bytes] = []
+        self._open = set(self._pipes)
+        self._channel_open = True
+        for descriptor in self._pipes:
+            os.set_blocking(descriptor, False)
+        self.channel.setblocking(False)
+        self.start_test()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        if self.tester is not None:
+            self.tester.kill()
+        if not self._nested:
+            self._kill_others()
+        self._drain_rest()
+        _close(list(self._pipes))
+        self.channel.close()
+        if self._report is not None:
+            self._report.close()
+        self.peak_bytes = max(self.peak_bytes, self.process.peak_bytes)
+
+    # ------------------------------------------------------------------------------ clocks
+
+    def start_test(self) -> None:
+        """Give the next test its own budget."""
+        self._cpu_start = self.process.cpu_s()
+        self._wall_start = time.monotonic()
+
+    def spent(self) -> tuple[float, float]:
+        """CPU and wall milliseconds since the test began."""
+        cpu = (self.process.cpu_s() - self._cpu_start) * 1000
+        return max(0.0, cpu), (time.monotonic() - self._wall_start) * 1000
+
+    def _enforce(self) -> None:
+        cpu, wall = self.spent()
+        if self.stdout.bytes + self.stderr.bytes > self._limits["output_bytes"]:
+            self._end("output_limit", f"wrote more than {self._limits['output_bytes']} bytes")
+        if cpu > self._limits["cpu_ms"]:
+            self._end("time_limit", f"used more than {self._limits['cpu_ms']} ms of CPU time")
+        if wall > self._limits["wall_ms"]:
+            self._end("time_limit", f"took more than {self._limits['wall_ms']} ms of wall time")
+        if wall > 1000 * _TICK_S:
+            used = self._memory()
+            self.peak_bytes = max(self.peak_bytes, used)
+            if used > self._limits["memory_mb"] << 20:
+                self._end("memory_limit", f"held more than {self._limits['memory_mb']} MiB")
+
+    def _end(self, status: str, detail: str) -> None:
+        self.process.kill()
+        raise Limited(status, detail)
+
+    def _others(self) -> list[int]:
+        ours = {1, os.getpid(), self._zygote.pid, self.tester.pid if self.tester else 0}
+        return [
+            int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in ours
+        ]
+
+    def _memory(self) -> int:
+        # One run at a time: whoever is neither of ours is the program's. The zygote's pages are shared.
+        return sum(max(0, resident(pid) - self._zygote.resident) for pid in self._others())
+
+    def _kill_others(self) -> None:
+        for _ in range(100):
+            others = self._others()
+            if not others:
+                return
+            for pid in others:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            while True:
+                try:
+                    if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                        break
+                except ChildProcessError:
+                    break
+        raise Infra("processes of the program would not die")
+
+    # ------------------------------------------------------------------------------ talking
+
+    def _pump(self, wait_channel: bool, outgoing: bytearray) -> None:
+        """Wait for anything to happen, take it in, and enforce the limits."""
+        poller = select.poll()
+        for descriptor in self._open:
+            poller.register(descriptor, select.POLLIN)
+        if self._channel_open and (wait_channel or outgoing):
+            events = (select.POLLIN if wait_channel else 0) | (select.POLLOUT if outgoing else 0)
+            poller.register(self.channel, events)
+        if self.process.status is None:
+            poller.register(self.process.pidfd, select.POLLIN)
+        if self._report is not None:
+            poller.register(self._report, select.POLLIN)
+        cpu, wall = self.spent()
+        left = min(self._limits["cpu_ms"] - cpu, self._limits["wall_ms"] - wall)
+        happened = poller.poll(max(1.0, min(left, 1000 * max(_TICK_S, min(0.1, wall / 4000)))))
+        for descriptor, _ in happened:
+            if descriptor in self._open:
+                self._drain(descriptor)
+            elif self._report is not None and descriptor == self._report.fileno():
+                data = self._report.recv(1 << 16)
+                if not data:
+                    raise Infra("the tester died: " + self._tester_end())
+                self._reports += self._report_reader.feed(data)
+            elif descriptor == self.channel.fileno():
+                self._exchange(wait_channel, outgoing)
+            elif descriptor == self.process.pidfd:
+                self.process.reap()
+        self.heartbeat()
+        if self.process.status is None:
+            self._enforce()
+
+    def _exchange(self, wait_channel: bool, outgoing: bytearray) -> None:
+        try:
+            if outgoing:
+                del outgoing[: self.channel.send(outgoing)]
+            if wait_channel:
+                data = self.channel.recv(1 << 18)
+                self._channel_open = bool(data)
+                self._frames += self._reader.feed(data)
+        except BlockingIOError:
+            return
+        except (BrokenPipeError, ConnectionResetError):
+            self._channel_open = False
+
+    def _drain(self, descriptor: int) -> None:
+        # A bounded share at a time: a flood must not keep us from the clocks.
+        for _ in range(8):
+            try:
+                data = os.read(descriptor, 1 << 16)
+            except BlockingIOError:
+                return
+            if not data:
+                self._open.discard(descriptor)
+                return
+            self._pipes[descriptor].feed(data)
+
+    def _drain_rest(self) -> None:
+        for descriptor in list(self._open):
+            for _ in range(4):  # all writers are dead, and a pipe holds no more than this
+                self._drain(descriptor)
+
+    def next_frame(self, outgoing: bytes = b"") -> bytes:
+        """Send a frame and return the body of the program's next one; raises Ended, Limited, ProtocolError."""
+        buffer = bytearray(outgoing)
+        while not self._frames:
+            if self.process.status is not None and not self._channel_open:
+                raise Ended
+            if self.process.status is not None or not self._channel_open:
+                self._wait_end()
+                self._take_rest()
+                continue
+            self._pump(True, buffer)
+        return self._frames.pop(0)
+
+    def _take_rest(self) -> None:
+        """Read what a dead program left on its wire."""
+        while self._channel_open:
+            before = self._reader.pending, len(self._frames)
+            self._exchange(True, bytearray())
+            if before == (self._reader.pending, len(self._frames)):
+                self._channel_open = False
+
+    def _wait_end(self) -> None:
+        """The program closed its wire: it may still be running, within its limits."""
+        while self.process.status is None:
+            self._pump(False, bytearray())
+
+    def run_to_end(self) -> None:
+        """Let a whole program run until it exits, taking its frames as they come."""
+        while self.process.status is None:
+            self._pump(self._channel_open, bytearray())
+        self._take_rest()
+        self._drain_rest()
+
+    def take_frames(self) -> list[bytes]:
+        """Frames that have come and nobody asked for."""
+        frames, self._frames = self._frames, []
+        return frames
+
+    def ready(self) -> None:
+        """Wait until the jail stands; raises Infra with its words if it doesn't."""
+        try:
+            body = self.next_frame()
+        except (Ended, Limited):
+            self._drain_rest()
+            raise Infra("the jail could not be closed: " + self.stderr.head().strip()) from None
+        if body != b'{"ready":true}':
+            raise Infra("the jail said something else than ready")
+
+    # ------------------------------------------------------------------------------ tester
+
+    def start_tester(self, job: dict[str, Any]) -> None:
+        """Fork the tester, hand it the program's wire, and give it its job."""
+        self._report, theirs = socket.socketpair()
+        null = os.open("/dev/null", os.O_RDWR)
+        limits = dict(
+            self._jail_limits, cpu_s=int(self._limits["wall_ms"] / 1000) * job["count"] + 5
+        )
+        try:
+            pid = self._zygote.spawn(
+                "tester", limits, 500, [null, null, null, self.channel.fileno(), theirs.fileno()]
+            )
+        finally:
+            os.close(null)
+            theirs.close()
+        self.tester = Process(pid)
+        self.channel.setblocking(True)  # shared with the tester's copy, who waits on it
+        self._report.settimeout(_GRACE_S * 10)
+        if self._report.recv(1 << 12)[4:] != b'{"ready":true}':
+            raise Infra("the tester's jail could not be closed")
+        self._report.sendall(protocol.pack(job))
+        self.start_test()
+
+    def next_report(self) -> Any:
+        """The tester's next report; raises Limited if the program hit a limit meanwhile."""
+        while not self._reports:
+            if self.process.status is not None:
+                self._last_report()
+                break
+            self._pump(False, bytearray())
+        return protocol.loads(self._reports.pop(0))
+
+    def _last_report(self) -> None:
+        """The program is dead: the tester's wire is closed as well, so it says so and ends."""
+        assert self._report is not None
+        self.channel.close()
+        deadline = time.monotonic() + _GRACE_S
+        self._report.settimeout(_GRACE_S)
+        while not self._reports and time.monotonic() < deadline:
+            try:
+                data = self._report.recv(1 << 16)
+            except OSError:
+                break
+            if not data:
+                break
+            self._reports += self._report_reader.feed(data)
+        if not self._reports:
+            raise Ended
+
+    def _tester_end(self) -> str:
+        assert self.tester is not None
+        self.tester.reap()
+        return f"wait status {self.tester.status}"
+
+
+def _input(stdin: bytes) -> int:
+    if not stdin:
+        return os.open("/dev/null", os.O_RDONLY)
+    descriptor = os.memfd_create("stdin")
+    view = memoryview(stdin)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

@@ -1,0 +1,141 @@
+"""The one definition of what a program sees as its system, and the two ways to build it.
+
+A Debian with Python's standard library and nothing else. Where a registry answers, the Docker engine builds it
+from a base image; where none does, mmdebstrap makes the same content from Debian's archive. Its archive is
+cached, and both engines use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sandbox.errors import SandboxError
+
+SUITE = "bookworm"
+PACKAGES = ("python3-minimal", "libpython3-stdlib")
+_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+_REPOSITORY = "code-align-sandbox"
+_LAYOUT = 1
+_BUILD_S = 900
+
+
+def version() -> str:
+    """Return 12 hex digits that change with the definition."""
+    text = json.dumps([SUITE, PACKAGES, _LEFT_OUT, _LAYOUT])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def tag() -> str:
+    """Return the image's name in an engine."""
+    return f"{_REPOSITORY}:python-{version()}"
+
+
+def dockerfile() -> str:
+    """Return the definition in Docker's words."""
+    return (
+        f"FROM debian:{SUITE}-slim\n"
+        "RUN apt-get update && apt-get install -y --no-install-recommends "
+        f"{' '.join(PACKAGES)} && rm -rf /var/lib/apt/lists/*\n"
+    )
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for this project, made if need be."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = Path(base) / "code-align"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def has_mmdebstrap() -> bool:
+    """Whether the archive can be built here."""
+    return shutil.which("mmdebstrap") is not None
+
+
+def archive() -> Path:
+    """Return the root file system as a tar file, built on first use; raises SandboxError."""
+    path = cache_folder() / f"rootfs-{version()}.tar"
+    if path.exists():
+        return path
+    if not has_mmdebstrap():
+        raise SandboxError("mmdebstrap is not here: install it (apt-get install mmdebstrap)")
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / "root.tar"
+        command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
+        done = subprocess.run(
+            [*command, SUITE, str(made)],
+            capture_output=True,
+            text=True,
+            timeout=_BUILD_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise SandboxError(f"mmdebstrap failed: {done.stderr.strip()[-500:]}")
+        os.replace(made, path)
+    return path
+
+
+def rootfs() -> Path:
+    """Return the root file system as a folder, unpacked on first use; raises SandboxError."""
+    folder = cache_folder() / f"rootfs-{version()}"
+    if folder.exists():
+        return folder
+    source = archive()
+    work = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        with tarfile.open(source) as tar:
+            for member in tar:
+                # No devices, no owners, no set-user bits: plain readable files.
+                if member.isdev() or not _is_inside(member):
+                    continue
+                member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+                tar.extract(member, work, set_attrs=False)
+                if not member.issym():
+                    os.chmod(work / member.name, member.mode)
+        work.chmod(0o755)
+        os.rename(work, folder)
+    except OSError:
+        shutil.rmtree(work, ignore_errors=True)
+        if not folder.exists():  # another process may have been first
+            raise
+    return folder
+
+
+def _is_inside(member: tarfile.TarInfo) -> bool:
+    return not member.name.startswith("/") and ".." not in Path(member.name).parts
+
+
+def docker_image(client: Any) -> str:
+    """Return the id of the image in the engine, built on first use; raises SandboxError."""
+    import docker.errors
+
+    try:
+        return str(client.images.get(tag()).id)
+    except docker.errors.ImageNotFound:
+        pass
+    if not (cache_folder() / f"rootfs-{version()}.tar").exists():
+        try:
+            image, _ = client.images.build(
+                fileobj=io.BytesIO(dockerfile().encode()), tag=tag(), rm=True
+            )
+            return str(image.id)
+        except (docker.errors.BuildError, docker.errors.APIError) as error:
+            if not has_mmdebstrap():
+                raise SandboxError(
+                    f"the sandbox image could not be built: {error}. Let the engine reach a registry,"
+                    " or install mmdebstrap"
+                ) from None
+    repository, _, name = tag().partition(":")
+    with open(archive(), "rb") as file:
+        client.api.import_image_from_data(file, repository=repository, tag=name)
+    return str(client.images.get(tag()).id)
