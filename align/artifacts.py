@@ -29,7 +29,7 @@ from align.errors import ArtifactError, InputError
 Row = dict[str, Any]
 
 #: Measurements that differ between two equal runs; left out of every content hash.
-VOLATILE_COLUMNS = frozenset({"cpu_ms", "wall_ms", "peak_bytes", "latency_ms"})
+VOLATILE_COLUMNS = frozenset({"cpu_ms", "wall_ms", "peak_bytes", "test_ms"})
 
 _FOOTER = b"align"
 _JOURNAL = "journal.jsonl"

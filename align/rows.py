@@ -65,6 +65,7 @@ VERDICT = pa.schema(
         ("detail", pa.large_string()),
         ("cpu_ms", pa.float64()),
         ("wall_ms", pa.float64()),
+        ("test_ms", pa.list_(pa.float64())),
         ("peak_bytes", pa.int64()),
         ("engine", pa.string()),
         ("isolation", pa.string()),

@@ -15,21 +15,8 @@ from align.settings import VerifySettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.tables import read_rows
+from align.verdicts import verdict_id, verdict_row
 from sandbox import SandboxError, Task, TaskError, Verdict, parse_task
-
-#: Outcomes that say something about the code; the others never become a label.
-LABEL_OUTCOMES = frozenset(
-    {
-        "accepted",
-        "wrong_answer",
-        "runtime_error",
-        "compile_error",
-        "no_code",
-        "time_limit",
-        "memory_limit",
-        "output_limit",
-    }
-)
 
 
 def run(
@@ -117,11 +104,6 @@ def check_samples(
         yield {"sample_id": sample_id, "task_id": task_id, "sample_index": index, "code": code}
 
 
-def verdict_id(sample_id: str) -> str:
-    """Returns the id of a sample's verdict; a run has one verdict a sample."""
-    return f"v-{sample_id}"
-
-
 def _execute(
     settings: VerifySettings,
     tasks: Mapping[str, Task],
@@ -146,15 +128,3 @@ def _execute(
                     advance()
     except SandboxError as error:
         raise ArtifactError(f"the sandbox stopped: {error}") from error
-
-
-def verdict_row(sample_id: str, task_id: str, sample_index: int, runs: list[Verdict]) -> Row:
-    """Builds the row of one sample from its runs; runs that disagree make it `flaky`."""
-    row = {name: runs[0].to_row().get(name) for name in schemas.VERDICT.names}
-    outcomes = {str(verdict.outcome) for verdict in runs}
-    if len(outcomes) > 1:
-        row["outcome"] = "flaky"
-        row["detail"] = f"{len(runs)} runs disagree: {', '.join(sorted(outcomes))}"
-    row["sample_id"], row["task_id"], row["sample_index"] = sample_id, task_id, sample_index
-    row["verdict_id"] = verdict_id(sample_id)
-    return row

@@ -1,0 +1,157 @@
+"""The verify stage, in a real sandbox: outcomes, skips, resume, repeats."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align.artifacts import Identity
+from align.errors import InputError
+from align.settings import VerifySettings
+from align.stage import Output, Summary
+from align.tables import read_rows
+from align.verify import run
+from sandbox import Sandbox
+from tests.conftest import RecordingContext
+
+TASK = {
+    "task_id": "add",
+    "messages": [{"role": "user", "content": "Add one."}],
+    "entry_point": "f",
+    "tests": {
+        "kind": "calls",
+        "cases": [{"args": [n], "kwargs": {}, "expected": n + 1} for n in range(3)],
+    },
+    "reference": "def f(x):\n    return x + 1\n",
+}
+GOOD = "def f(x):\n    return x + 1\n"
+
+
+class BoxContext(RecordingContext):
+    """A context with a real sandbox; it counts how often it was opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = 0
+
+    @contextmanager
+    def sandbox(self) -> Iterator[Sandbox]:
+        self.opened += 1
+        with Sandbox(engine="namespaces", isolation="ns", workers=2) as box:
+            yield box
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def verify(
+    folder: Path, samples: list[dict[str, Any]], context: RecordingContext, **settings: Any
+) -> tuple[Summary, dict[int, dict[str, Any]]]:
+    untested = {**TASK, "task_id": "untested", "tests": None}
+    inputs = {
+        "tasks": write(folder / "tasks.jsonl", [TASK, untested]),
+        "samples": write(folder / "samples.jsonl", samples),
+    }
+    output = Output(folder / "out", Identity("verify", "config"))
+    summary = run(VerifySettings(**settings), inputs, output, context)
+    return summary, {row["sample_index"]: row for _, row in read_rows(folder / "out" / "verdicts")}
+
+
+def sample(index: int, code: str | None, **more: Any) -> dict[str, Any]:
+    return {"task_id": "add", "sample_index": index, "code": code, **more}
+
+
+def test_outcomes_come_from_running_the_code(tmp_path: Path) -> None:
+    summary, verdicts = verify(
+        tmp_path,
+        [
+            sample(0, GOOD),
+            sample(1, "def f(x):\n    return x\n"),
+            sample(2, "def f(x):\n    raise ValueError(x)\n"),
+            sample(3, "def f(x:\n"),
+            sample(4, None),
+            {"task_id": "add", "sample_index": 5, "text": f"Here it is:\n```python\n{GOOD}```"},
+        ],
+        BoxContext(),
+    )
+    assert {index: row["outcome"] for index, row in verdicts.items()} == {
+        0: "accepted",
+        1: "wrong_answer",
+        2: "runtime_error",
+        3: "compile_error",
+        4: "no_code",
+        5: "accepted",
+    }
+    assert summary.details["outcomes"]["accepted"] == 2
+    assert verdicts[0]["passed"] == verdicts[0]["total"] == 3
+    assert verdicts[0]["isolation"] == "ns"
+    assert verdicts[0]["strength"] == "strong"
+    assert len(verdicts[0]["test_ms"]) == 3
+    assert json.loads(verdicts[1]["tests"])[1] == {
+        "index": 1,
+        "outcome": "wrong_answer",
+        "detail": json.loads(verdicts[1]["tests"])[1]["detail"],
+    }
+
+
+def test_samples_that_can_not_run_are_listed(tmp_path: Path) -> None:
+    summary, verdicts = verify(
+        tmp_path,
+        [
+            sample(0, GOOD),
+            sample(1, GOOD, task_id="nobody"),
+            sample(2, GOOD, task_id="untested"),
+            {"task_id": "add", "code": GOOD},
+            {"task_id": "add", "sample_index": 4},
+        ],
+        BoxContext(),
+    )
+    assert list(verdicts) == [0]
+    assert summary.counts["unknown_task"] == 1
+    assert summary.counts["no_tests"] == 1
+    assert summary.counts["bad_sample"] == 2
+    assert "no task nobody" in summary.details["skipped"][0]["reason"]
+
+
+def test_two_samples_with_one_id_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"jsonl:2: sample twin stands already at .*jsonl:1"):
+        verify(
+            tmp_path,
+            [sample(0, GOOD, sample_id="twin"), sample(1, GOOD, sample_id="twin")],
+            RecordingContext(),
+        )
+
+
+def test_no_sample_at_all_says_why(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no sample to run: the tables are empty"):
+        verify(tmp_path, [], RecordingContext())
+
+
+def test_a_malformed_task_is_named(tmp_path: Path) -> None:
+    tasks = write(tmp_path / "tasks.jsonl", [{**TASK, "tests": {"kind": "calls", "cases": []}}])
+    samples = write(tmp_path / "samples.jsonl", [sample(0, GOOD)])
+    output = Output(tmp_path / "out", Identity("verify", "config"))
+    with pytest.raises(InputError, match=r"tasks\.jsonl:1: task add: tests\.cases"):
+        run(VerifySettings(), {"tasks": tasks, "samples": samples}, output, RecordingContext())
+
+
+def test_a_done_stage_opens_no_sandbox_again(tmp_path: Path) -> None:
+    context = BoxContext()
+    first, _ = verify(tmp_path, [sample(0, GOOD)], context)
+    second, _ = verify(tmp_path, [sample(0, GOOD)], context)
+    assert context.opened == 1
+    assert second.content_sha == first.content_sha
+
+
+def test_runs_that_disagree_are_flaky(tmp_path: Path) -> None:
+    # Right on a monotonic clock's even microseconds only: 24 runs never agree.
+    moody = "import time\ndef f(x):\n    return x + 1 - time.perf_counter_ns() // 1000 % 2\n"
+    _, verdicts = verify(tmp_path, [sample(0, moody), sample(1, GOOD)], BoxContext(), repeat=24)
+    assert verdicts[0]["outcome"] == "flaky"
+    assert "runs disagree" in verdicts[0]["detail"]
+    assert verdicts[1]["outcome"] == "accepted"
