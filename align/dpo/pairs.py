@@ -1,0 +1,111 @@
+"""From a table of preference pairs to token ids, equal to those that a served model sees."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.artifacts import short_id
+from align.chat import Tokenizer, encode_answer, encode_prompt
+from align.errors import InputError
+from align.tables import read_rows
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """A pair as it is trained; both answers end with the turn's end token.
+
+    Attributes:
+        pair_id: Which pair it is.
+        prompt_ids: Ids up to the assistant's header.
+        chosen_ids: Ids of the better answer.
+        rejected_ids: Ids of the worse answer.
+    """
+
+    pair_id: str
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The usable pairs of a table.
+
+    Attributes:
+        rows: Pairs that fit, in the order of their ids.
+        overlong: Pairs left out for their length.
+        identical: Pairs left out because both answers are the same tokens.
+    """
+
+    rows: list[TokenPair]
+    overlong: int
+    identical: int
+
+
+def read_pairs(table: Path, tokenizer: Tokenizer, max_length: int) -> Pairs:
+    """Reads and encodes a table of pairs (`align.rows.PAIR`, or TRL's explicit-prompt form).
+
+    Raises:
+        InputError: A row that is no pair; the message names file and line.
+    """
+    rows = []
+    overlong = identical = 0
+    for place, row in read_rows(table):
+        try:
+            pair = _encode(tokenizer, row)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+        longest = max(len(pair.chosen_ids), len(pair.rejected_ids))
+        if pair.chosen_ids == pair.rejected_ids:
+            identical += 1
+        elif len(pair.prompt_ids) + longest > max_length:
+            overlong += 1
+        else:
+            rows.append(pair)
+    rows.sort(key=lambda pair: (pair.pair_id, pair.chosen_ids, pair.rejected_ids))
+    return Pairs(rows, overlong, identical)
+
+
+def choose_pairs(pairs: Pairs, max_pairs: int | None, seed: int) -> list[TokenPair]:
+    """Returns the pairs of one pass in a random order, at most `max_pairs` of them.
+
+    Raises:
+        InputError: No pair is left.
+    """
+    if not pairs.rows:
+        raise InputError(
+            f"no pair is left to train on: {pairs.overlong} are longer than max_length, "
+            f"{pairs.identical} have two equal answers"
+        )
+    chosen = list(pairs.rows)
+    random.Random(seed).shuffle(chosen)
+    return chosen[:max_pairs]
+
+
+def _encode(tokenizer: Tokenizer, row: Mapping[str, Any]) -> TokenPair:
+    prompt = row.get("prompt")
+    if not isinstance(prompt, list) or not prompt:
+        raise InputError("a pair needs `prompt`, a list of messages")
+    if prompt[-1].get("role") == "assistant":
+        raise InputError("the prompt ends with the assistant's message; it must wait for an answer")
+    answers = []
+    for side in ("chosen", "rejected"):
+        messages = row.get(side)
+        if (
+            not isinstance(messages, list)
+            or len(messages) != 1
+            or messages[0].get("role") != "assistant"
+            or not isinstance(messages[0].get("content"), str)
+        ):
+            raise InputError(f"`{side}` must be a list of one assistant message")
+        answers.append(messages[0]["content"])
+    return TokenPair(
+        row.get("pair_id") or short_id("pair", prompt, answers),
+        encode_prompt(tokenizer, prompt),
+        encode_answer(tokenizer, answers[0]),
+        encode_answer(tokenizer, answers[1]),
+    )

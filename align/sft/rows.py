@@ -1,0 +1,160 @@
+"""From tables of training rows to the token rows of one pass: encoding, dropping, mixing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.artifacts import short_id
+from align.chat import Encoded, Tokenizer, encode_chat
+from align.errors import InputError, RecipeError
+from align.fim.formats import encode_fim
+from align.tables import read_rows
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """A row as it is trained.
+
+    Attributes:
+        row_id: Which row it is.
+        encoded: Ids and labels.
+        weight: Factor on the loss of its tokens.
+    """
+
+    row_id: str
+    encoded: Encoded
+    weight: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """The usable rows of one input, in the order of their ids.
+
+    Attributes:
+        rows: Rows that fit.
+        overlong: Rows left out because they hold more tokens than are allowed.
+    """
+
+    rows: list[TokenRow]
+    overlong: int
+
+
+def read_source(table: Path, tokenizer: Tokenizer, max_length: int) -> Source:
+    """Reads and encodes a table of training rows (`align.rows.TRAIN_ROW`).
+
+    A row of one's own needs no more than `messages`. Rows are put in the order of their ids, so
+    that the order of a table decides nothing.
+
+    Raises:
+        InputError: A row that can't be trained; the message names file and line.
+    """
+    rows = []
+    overlong = 0
+    for place, row in read_rows(table):
+        try:
+            token_row = _encode(tokenizer, row)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+        if len(token_row.encoded.input_ids) > max_length:
+            overlong += 1
+        else:
+            rows.append(token_row)
+    rows.sort(key=lambda token_row: (token_row.row_id, token_row.encoded.input_ids))
+    return Source(rows, overlong)
+
+
+def _encode(tokenizer: Tokenizer, row: Mapping[str, Any]) -> TokenRow:
+    kind = row.get("kind") or ("fim" if row.get("fim") else "chat")
+    weight = row.get("weight")
+    weight = 1.0 if weight is None else float(weight)
+    if not weight > 0:
+        raise InputError(f"weight {weight} is not positive; leave the row out instead")
+    if kind == "chat":
+        content: Any = row.get("messages")
+        if not isinstance(content, list):
+            raise InputError("a chat row needs `messages`, a list of role and content")
+        encoded = encode_chat(tokenizer, content)
+    elif kind == "fim":
+        content = row.get("fim")
+        if not isinstance(content, Mapping):
+            raise InputError("a fim row needs `fim` with prefix, middle and suffix")
+        if content.get("wrapper") not in (None, "raw"):
+            raise InputError(f"the FIM wrapper {content['wrapper']!r} is not known; use `raw`")
+        if any(not isinstance(content.get(key), str) for key in ("prefix", "middle", "suffix")):
+            raise InputError("prefix, middle and suffix of a fim row must be texts")
+        encoded = encode_fim(tokenizer, content["prefix"], content["middle"], content["suffix"])
+    else:
+        raise InputError(f"kind {kind!r} is not known; use `chat` or `fim`")
+    return TokenRow(row.get("row_id") or short_id("row", kind, content), encoded, weight)
+
+
+def mix_rows(
+    sources: Mapping[str, Sequence[TokenRow]],
+    shares: Mapping[str, float],
+    max_rows: int | None,
+    seed: int,
+) -> tuple[list[TokenRow], dict[str, int]]:
+    """Chooses the rows of one pass.
+
+    Without shares every row is taken once. With shares, each source gives its part of `max_rows`
+    (or of as many rows as there are): a random choice of it, or, where it is too short, all of it
+    as often as it fits and a random choice for the rest.
+
+    Returns:
+        The rows in a random order, and how many come from each source.
+
+    Raises:
+        InputError: A source with a share, or all of them, are empty.
+        RecipeError: The shares do not fit the sources.
+    """
+    chooser = random.Random(seed)
+    names = sorted(sources)
+    counts = {name: len(sources[name]) for name in names}
+    total = sum(counts.values())
+    if not total:
+        raise InputError(
+            f"no row is left to train on in {', '.join(names) or 'the inputs'}: the tables are "
+            "empty, or every row is longer than max_length"
+        )
+    if shares:
+        counts = _shared(shares, counts, max_rows or total)
+        chosen = [row for name in names for row in _choose(sources[name], counts[name], chooser)]
+    else:
+        chosen = [row for name in names for row in sources[name]]
+    chooser.shuffle(chosen)
+    if not shares and max_rows is not None and max_rows < total:
+        chosen = chosen[:max_rows]
+        kept = {id(row) for row in chosen}
+        counts = {name: sum(id(row) in kept for row in sources[name]) for name in names}
+    return chosen, counts
+
+
+def _shared(
+    shares: Mapping[str, float], available: Mapping[str, int], total: int
+) -> dict[str, int]:
+    """Splits a total by the shares, rounding by largest remainder."""
+    if set(shares) != set(available) or not sum(shares.values()) > 0:
+        raise RecipeError(
+            f"mix: give one share for each input ({', '.join(available)}), not for "
+            f"{', '.join(shares)}; together they must be more than 0"
+        )
+    for name, share in shares.items():
+        if share > 0 and not available[name]:
+            raise InputError(f"mix.{name} is {share}, but that input has no usable row")
+    exact = {name: total * share / sum(shares.values()) for name, share in sorted(shares.items())}
+    counts = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (counts[name] - exact[name], name))
+    for name in by_remainder[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def _choose(rows: Sequence[TokenRow], count: int, chooser: random.Random) -> list[TokenRow]:
+    if not count:
+        return []
+    whole, rest = divmod(count, len(rows))
+    return [*(list(rows) * whole), *chooser.sample(list(rows), rest)]

@@ -1,0 +1,377 @@
+"""What the training stages share: loading, packing, points to resume from, the merged checkpoint.
+
+A stage's folder holds `checkpoints/` while it trains, then `adapter/` and `model/`. The model
+folder appears by one rename and carries `checkpoint.json`; when it is there, the stage is done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig, PeftModel
+from torch.nn import functional
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from align.artifacts import canonical_json, sha256_text, write_json
+from align.chat import CHAT_TEMPLATE, IGNORED, TEXT_END, TURN_END, template_sha, token_id
+from align.checkpoint import weights_sha
+from align.errors import ArtifactError, CheckpointError
+from align.settings import DpoSettings, LoraSettings, SftSettings
+from align.stage import Context, Output, Progress, Summary
+
+MANIFEST = "checkpoint.json"
+_POINTS = "checkpoints"
+_PARTIAL = ".partial"
+
+
+def stage_seed(context: Context, out: Output) -> int:
+    """Returns the seed of one stage instance, from the run's seed and the instance's id."""
+    return int(sha256_text(canonical_json([context.seed, out.identity.instance]))[:8], 16) >> 1
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Loads a checkpoint's tokenizer as it is saved after training.
+
+    A turn's end becomes its end token, so that a served model stops there, and padding is never
+    that token. A base model without a chat template gets ours.
+
+    Raises:
+        CheckpointError: The folder has no readable tokenizer.
+        TrainingError: The tokenizer does not know ChatML's tokens.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: the tokenizer can't be loaded: {error}") from error
+    for name in (TURN_END, TEXT_END):
+        token_id(tokenizer, name)
+    tokenizer.eos_token = TURN_END
+    tokenizer.pad_token = TEXT_END
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = CHAT_TEMPLATE
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def load_model(folder: Path, dtype: str) -> PreTrainedModel:
+    """Loads a causal language model from a folder.
+
+    Raises:
+        CheckpointError: The weights can't be loaded.
+    """
+    disable_progress_bar()  # the run shows its own
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: the model can't be loaded: {error}") from error
+    return cast(PreTrainedModel, model)
+
+
+def lora_config(settings: LoraSettings) -> LoraConfig:
+    """Returns PEFT's form of the adapter: all linear layers but the output head."""
+    return LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear",
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def training_dtype(settings: SftSettings | DpoSettings) -> str:
+    """Returns the type in which weights are held while they train.
+
+    Under an adapter the frozen weights are in the settings' type, the adapter is always float32;
+    trained weights themselves are float32, because small updates vanish in bfloat16.
+    """
+    return settings.dtype if settings.lora else "float32"
+
+
+def trainer_arguments(
+    settings: SftSettings | DpoSettings, out: Output, seed: int
+) -> dict[str, Any]:
+    """Returns what both trainers' configurations have in common."""
+    autocast = settings.lora is None and settings.dtype == "bfloat16"
+    return {
+        "output_dir": str(out.path / _POINTS),
+        "num_train_epochs": settings.epochs,
+        "gradient_accumulation_steps": settings.accumulate,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": settings.warmup if settings.warmup < 1 else 0.999,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": settings.save_steps,
+        "seed": seed,
+        "data_seed": seed,
+        "max_length": None,  # rows are measured, and dropped, before they come here
+        "bf16": autocast,
+        "gradient_checkpointing": False,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def pack(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> dict[str, torch.Tensor]:
+    """Puts rows of (ids, labels) behind one another in a batch of one, without padding.
+
+    Positions start again at every row; without an attention mask, transformers keeps rows apart
+    by them.
+
+    Returns:
+        `input_ids`, `position_ids`, `labels` and `row` (the index of each token's row), each of
+        shape (1, tokens).
+    """
+    ids, positions, labels, index = [], [], [], []
+    for number, (row_ids, row_labels) in enumerate(rows):
+        if row_labels[0] != IGNORED:
+            raise ValueError("a row's first token can't be trained: nothing stands before it")
+        ids += row_ids
+        labels += row_labels
+        positions += range(len(row_ids))
+        index += [number] * len(row_ids)
+    parts = {"input_ids": ids, "position_ids": positions, "labels": labels, "row": index}
+    return {name: torch.tensor([part]) for name, part in parts.items()}
+
+
+def label_log_probs(
+    model: Any, batch: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns log-probabilities of the labelled tokens of a packed batch, and their places.
+
+    The output head, the dearest layer of a small model, runs only where there is a label.
+
+    Returns:
+        Two tensors of shape (labels,): natural log-probabilities in float32, and positions in the
+        packed row.
+    """
+    labels = batch["labels"][0]
+    places = (labels != IGNORED).nonzero().squeeze(1)
+    logits = model(
+        input_ids=batch["input_ids"],
+        position_ids=batch["position_ids"],
+        logits_to_keep=places - 1,
+        use_cache=False,
+    ).logits[0]
+    return -functional.cross_entropy(logits.float(), labels[places], reduction="none"), places
+
+
+class ResumableTrainer(Trainer):  # type: ignore[misc]
+    """Mixed into TRL's trainers: points to resume from that are whole or absent; no telemetry."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Saves under a temporary folder, then renames; older points go afterwards."""
+        points = Path(self.args.output_dir)
+        partial = points / _PARTIAL
+        if self.args.should_save:
+            shutil.rmtree(partial, ignore_errors=True)
+        self.args.output_dir = str(partial)
+        try:
+            Trainer._save_checkpoint(self, model, trial)
+        finally:
+            self.args.output_dir = str(points)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            name = f"checkpoint-{self.state.global_step}"
+            _fsync_tree(partial / name)
+            shutil.rmtree(points / name, ignore_errors=True)
+            (partial / name).rename(points / name)
+            for older in points.glob("checkpoint-*"):
+                if older.name != name:
+                    shutil.rmtree(older)
+
+    def _send_telemetry(self) -> None:
+        """Sends nothing: what people train is not reported to anyone."""
+
+
+def _fsync_tree(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def last_point(out: Output) -> str | None:
+    """Returns the newest point to resume from, or None where training starts at the beginning.
+
+    Raises:
+        ArtifactError: The points were made from other settings or inputs.
+    """
+    points = out.path / _POINTS
+    owner = points / "identity.json"
+    if points.exists() and owner.exists():
+        if json.loads(owner.read_text(encoding="utf-8")) != out.identity.as_dict():
+            raise ArtifactError(
+                f"{points} was made from other settings or inputs than the present ones; move "
+                f"{out.path} away, or give another --out"
+            )
+    else:
+        write_json(owner, out.identity.as_dict())
+    found = sorted(points.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    return str(found[-1]) if found else None
+
+
+class Reporter(TrainerCallback):  # type: ignore[misc]
+    """Passes every logged step on to the run: its log, and a progress bar.
+
+    Args:
+        context: The run.
+        title: The bar's title.
+        names: Which of the trainer's metrics are kept, and under which name.
+    """
+
+    def __init__(self, context: Context, title: str, names: Mapping[str, str]) -> None:
+        self._context = context
+        self._title = title
+        self._names = names
+        self._opened: AbstractContextManager[Progress] | None = None
+        self._bar: Progress | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Opens the bar, advanced by the steps of earlier attempts."""
+        self._opened = self._context.progress(self._title, state.max_steps)
+        self._bar = self._opened.__enter__()
+        self._bar.advance(state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Logs a step."""
+        if logs is None or "loss" not in logs:
+            return
+        self._context.log("train", step=state.global_step, **kept(logs, self._names))
+        if self._bar is not None:
+            self._bar.advance()
+            self._bar.note(f"loss {logs['loss']:.4f}")
+
+    def close(self) -> None:
+        """Closes the bar."""
+        if self._opened is not None:
+            self._opened.__exit__(None, None, None)
+            self._opened = None
+
+
+def kept(logs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
+    """Returns the metrics of one step under their names in the report."""
+    return {name: float(logs[key]) for key, name in names.items() if key in logs}
+
+
+def curve(trainer: Trainer, names: Mapping[str, str]) -> list[dict[str, float]]:
+    """Returns every step's metrics, those of earlier attempts included."""
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return [{"step": entry["step"], **kept(entry, names)} for entry in history]
+
+
+def finished(out: Output) -> Summary | None:
+    """Returns the summary of a stage whose model is there, or None.
+
+    Raises:
+        ArtifactError: The model was made from other settings or inputs.
+    """
+    path = out.path / "model" / MANIFEST
+    if not path.exists():
+        return None
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    if manifest["identity"] != out.identity.as_dict():
+        raise ArtifactError(
+            f"{path.parent} was made from other settings or inputs than the present ones; move "
+            f"{out.path} away, or give another --out"
+        )
+    _discard_points(out)
+    return Summary(manifest["weights_sha"], manifest["counts"], manifest["details"])
+
+
+def finish(
+    trainer: Trainer,
+    tokenizer: PreTrainedTokenizerBase,
+    parent: Path,
+    settings: SftSettings | DpoSettings,
+    out: Output,
+    counts: Mapping[str, int],
+    details: Mapping[str, Any],
+) -> Summary:
+    """Merges the adapter, saves the model folder by one rename, and drops the points to resume.
+
+    The merge is in float32 and is then saved in the settings' type.
+    """
+    adapter = out.path / "adapter" if settings.lora else None
+    if adapter is not None:
+        shutil.rmtree(adapter, ignore_errors=True)
+        trainer.model.save_pretrained(adapter)
+        trainer.model = None
+        wrapped = PeftModel.from_pretrained(load_model(parent, "float32"), adapter)
+        model = wrapped.merge_and_unload(safe_merge=True)
+    else:
+        model = trainer.model
+    model = model.to(getattr(torch, settings.dtype))
+    partial = out.path / ".model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    save_checkpoint(model, tokenizer, partial)
+    sha = weights_sha(partial)
+    write_json(
+        partial / MANIFEST,
+        {
+            "weights_sha": sha,
+            "parent": str(parent),
+            "parent_weights_sha": weights_sha(parent),
+            "adapter": "../adapter" if adapter else None,
+            "template_sha": template_sha(cast(Any, tokenizer)),
+            "settings": settings.model_dump(mode="json"),
+            "identity": out.identity.as_dict(),
+            "counts": dict(counts),
+            "details": dict(details),
+        },
+    )
+    _fsync_tree(partial)
+    shutil.rmtree(out.path / "model", ignore_errors=True)
+    partial.rename(out.path / "model")
+    _discard_points(out)
+    return Summary(sha, dict(counts), dict(details))
+
+
+def save_checkpoint(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
+    """Saves weights, tokenizer, template and the generation settings that stop at both ends."""
+    ends = [token_id(cast(Any, tokenizer), name) for name in (TURN_END, TEXT_END)]
+    model.config.eos_token_id = ends[0]
+    model.config.pad_token_id = ends[1]
+    generation = model.generation_config
+    if generation is not None:
+        generation.eos_token_id = ends
+        generation.pad_token_id = ends[1]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _discard_points(out: Output) -> None:
+    shutil.rmtree(out.path / _POINTS, ignore_errors=True)
