@@ -1,0 +1,166 @@
+"""Prompts in, sample rows out: the request code that sampling and evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from align.artifacts import Row, TableWriter, canonical_json, sha256_text, short_id
+from align.chat import stop_token_ids, template_sha
+from align.completions import Completion, Request, Sampler, ServedModel, complete, look_up
+from align.sampling.extract import EXTRACTOR
+from align.sampling.policy import Policy
+from align.skips import Skips
+from align.stage import Context
+
+
+class FindCode(Protocol):
+    """How the code of an answer is found; bound to its prompt."""
+
+    def __call__(self, text: str) -> str | None:
+        """Returns the code in the answer's text, None where there is none."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt, ready to be sent.
+
+    Attributes:
+        task_id: Whose it is.
+        place: Where the task stands, for messages.
+        ids: Token ids.
+        messages: The conversation that the ids were rendered from; None for raw text.
+        prefill: How the answer was made to begin.
+        find_code: Finds the code in an answer.
+        extractor: Name and version of that rule.
+    """
+
+    task_id: str
+    place: str
+    ids: tuple[int, ...]
+    messages: Sequence[Mapping[str, str]] | None
+    find_code: FindCode
+    prefill: str = ""
+    extractor: str = EXTRACTOR
+
+
+@dataclass(frozen=True)
+class _Key:
+    sample_id: str
+    prompt: Prompt
+    index: int
+
+
+def answer_seed(run_seed: int, instance: str, task_id: str, index: int) -> int:
+    """Returns a sample's own seed in 31 bits; hashed, so that no two samples share a stream."""
+    digest = sha256_text(canonical_json([run_seed, instance, task_id, index]))
+    return int(digest[:8], 16) & 0x7FFFFFFF
+
+
+def policy_sampler(policy: Policy, *, temperature: float, top_p: float, max_tokens: int) -> Sampler:
+    """Returns a sampler that stops at the tokens which end this policy's answers."""
+    stops = tuple(stop_token_ids(policy.tokenizer))
+    return Sampler(temperature, top_p, max_tokens, stops)
+
+
+def sample(
+    prompts: Sequence[Prompt],
+    n: int,
+    *,
+    policy: Policy,
+    sampler: Sampler,
+    writer: TableWriter,
+    context: Context,
+    instance: str,
+    concurrency: int,
+    skips: Skips,
+    title: str = "sample",
+) -> str:
+    """Draws `n` answers to each prompt and writes one row each; those written before stay.
+
+    Prompts that leave no room for an answer in the context are skipped and counted as
+    `prompt_too_long`.
+
+    Returns:
+        Name and version of the engine that answers.
+
+    Raises:
+        ServingError: The server can't be kept alive, or refuses a request.
+    """
+    server = look_up(context.servers.model(policy.folder), policy.folder)
+    fitting = []
+    for prompt in prompts:
+        if len(prompt.ids) >= server.max_model_len:
+            reason = (
+                f"task {prompt.task_id}: its prompt of {len(prompt.ids)} tokens leaves no room in "
+                f"the context of {server.max_model_len}"
+            )
+            skips.add("prompt_too_long", prompt.place, reason)
+        else:
+            fitting.append(prompt)
+
+    sha = template_sha(policy.tokenizer)
+    with context.progress(title, n * len(fitting)) as bar:
+
+        def requests() -> Iterator[Request[_Key]]:
+            for prompt in fitting:
+                prompt_sha = sha256_text(canonical_json(prompt.ids))
+                for index in range(n):
+                    seed = answer_seed(context.seed, instance, prompt.task_id, index)
+                    drawn = _sampler_row(sampler, seed)
+                    sample_id = short_id(
+                        "s", prompt.task_id, policy.weights_sha, prompt_sha, drawn, instance, index
+                    )
+                    if sample_id in writer.done:
+                        bar.advance()
+                    else:
+                        yield Request(_Key(sample_id, prompt, index), prompt.ids, seed)
+
+        def write(request: Request[_Key], answer: Completion, served: ServedModel) -> None:
+            writer.add(_row(request, answer, served, policy, sampler, sha))
+            bar.advance()
+
+        complete(
+            context.servers, policy.folder, requests(), sampler, concurrency=concurrency, done=write
+        )
+    return server.engine
+
+
+def _sampler_row(sampler: Sampler, seed: int) -> dict[str, Any]:
+    return {
+        "temperature": sampler.temperature,
+        "top_p": sampler.top_p,
+        "max_tokens": sampler.max_tokens,
+        "seed": seed,
+    }
+
+
+def _row(
+    request: Request[_Key],
+    answer: Completion,
+    served: ServedModel,
+    policy: Policy,
+    sampler: Sampler,
+    sha: str,
+) -> Row:
+    key = request.key
+    prompt = key.prompt
+    return {
+        "sample_id": key.sample_id,
+        "task_id": prompt.task_id,
+        "sample_index": key.index,
+        "messages": None if prompt.messages is None else [dict(m) for m in prompt.messages],
+        "prefill": prompt.prefill,
+        "template_sha": None if prompt.messages is None else sha,
+        "text": answer.text,
+        "token_ids": answer.token_ids,
+        "code": prompt.find_code(answer.text),
+        "extractor": prompt.extractor,
+        "finish_reason": answer.finish_reason,
+        "stop_reason": answer.stop_reason,
+        "n_tokens": len(answer.token_ids),
+        "sum_logprob": answer.sum_logprob,
+        "policy": policy.row(),
+        "sampler": _sampler_row(sampler, request.seed) | {"engine": served.engine},
+    }

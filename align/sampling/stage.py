@@ -1,0 +1,131 @@
+"""The sample stage: draws answers to tasks from a policy through a model server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from align.artifacts import Row, read_shards, sha256_text
+from align.chat import encode_prompt, encode_text
+from align.completions import clean_text
+from align.errors import InputError
+from align.rows import SAMPLE
+from align.sampling.extract import CONTINUATION_EXTRACTOR, extract_code, extract_continuation
+from align.sampling.policy import Policy, load_policy
+from align.sampling.samples import Prompt, policy_sampler, sample
+from align.settings import SampleSettings
+from align.skips import Skips
+from align.stage import Context, Output, Summary
+from align.tables import read_rows
+
+
+def run(
+    settings: SampleSettings, inputs: Mapping[str, Path], out: Output, context: Context
+) -> Summary:
+    """Draws `n` answers to each task of `tasks` from the checkpoint `model`; writes `samples`.
+
+    Tasks that are held out for evaluation are never sampled; they are counted as `held_out`, and
+    prompts longer than the context as `prompt_too_long`.
+
+    Raises:
+        InputError: The tasks can't be used: none, two with one id, or one without a prompt.
+        CheckpointError: The model folder can't be used.
+        ServingError: The model's server can't be started or kept alive; finished answers stay.
+    """
+    skips = Skips(context)
+    tasks = choose_tasks(inputs["tasks"], settings.max_tasks, context.seed, skips)
+    policy = load_policy(inputs["model"])
+    sampler = policy_sampler(
+        policy,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+    )
+    with out.table("samples", SAMPLE, "sample_id") as writer:
+        engine = sample(
+            [task_prompt(policy, place, task) for place, task in tasks],
+            settings.n,
+            policy=policy,
+            sampler=sampler,
+            writer=writer,
+            context=context,
+            instance=out.identity.instance,
+            concurrency=settings.concurrency,
+            skips=skips,
+        )
+    finishes: Counter[str] = Counter()
+    counts = Counter(dict.fromkeys(("samples", "with_code", "without_code", "tokens"), 0))
+    for row in read_shards(out.path / "samples"):
+        counts["samples"] += 1
+        counts["with_code" if row["code"] is not None else "without_code"] += 1
+        counts["tokens"] += row["n_tokens"]
+        finishes[f"finish_{row['finish_reason']}"] += 1
+    if not counts["samples"]:
+        raise InputError(f"no task of {inputs['tasks']} could be sampled: {skips.first()}")
+    return Summary(
+        content_sha=writer.content_sha(),
+        counts={"tasks": len(tasks), **counts, **finishes, **skips.counts},
+        details={"engine": engine, "policy": policy.row(), "skipped": skips.listed},
+    )
+
+
+def choose_tasks(
+    location: Path, most: int | None, seed: int, skips: Skips
+) -> list[tuple[str, Row]]:
+    """Returns the tasks to sample as (place, task), by id; at most `most`, chosen by the seed.
+
+    Raises:
+        InputError: There is no task, a task has no id, or two have the same.
+    """
+    tasks: dict[str, tuple[str, Row]] = {}
+    for place, task in read_rows(location):
+        task_id = task.get("task_id")
+        if not isinstance(task_id, str) or not task_id:
+            raise InputError(f"{place}: a task needs a task_id")
+        if task_id in tasks:
+            raise InputError(
+                f"{place}: task {task_id} stands already at {tasks[task_id][0]}; give every task "
+                "its own task_id"
+            )
+        if task.get("split") == "held_out":
+            skips.add("held_out", place, f"task {task_id} is held out for evaluation")
+            continue
+        tasks[task_id] = (place, task)
+    if not tasks:
+        raise InputError(f"{location} holds no task to sample: {skips.first()}")
+    chosen = sorted(tasks, key=lambda task_id: sha256_text(f"{seed}:{clean_text(task_id)}"))
+    return [tasks[task_id] for task_id in sorted(chosen[:most])]
+
+
+def task_prompt(policy: Policy, place: str, task: Mapping[str, Any]) -> Prompt:
+    """Renders a task for a policy: a chat where it has messages, else its prompt as raw text.
+
+    Raises:
+        InputError: The task has neither, or its messages are no conversation.
+    """
+    task_id = clean_text(task["task_id"])
+    if messages := task.get("messages"):
+        try:
+            cleaned = [
+                {"role": message["role"], "content": clean_text(message["content"])}
+                for message in messages
+            ]
+            ids = encode_prompt(policy.tokenizer, cleaned)
+        except (InputError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{place}: task {task_id}: bad messages: {error}") from error
+        find = partial(extract_code, entry_point=task.get("entry_point"))
+        return Prompt(task_id, place, tuple(ids), cleaned, find)
+    if not (raw := task.get("prompt")):
+        raise InputError(f"{place}: task {task_id} needs messages or a prompt")
+    raw = clean_text(raw)
+    return Prompt(
+        task_id,
+        place,
+        tuple(encode_text(policy.tokenizer, raw)),
+        None,
+        partial(extract_continuation, raw),
+        extractor=CONTINUATION_EXTRACTOR,
+    )
