@@ -1,0 +1,187 @@
+"""The evaluations of a run: what each checkpoint scored, and what one won or lost on another."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.artifacts import read_shards, shard_paths
+from align.errors import ArtifactError
+
+CHECKPOINTS = ("start", "coarse", "fine", "mixed", "dpo")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What one checkpoint scored on one benchmark.
+
+    Attributes:
+        problems: How many were asked.
+        score: Share of the problems solved by one greedy answer as the model produced it.
+        low: Lower end of the score's 95% interval.
+        high: Upper end.
+        stop_rate: Share of the answers that ended by themselves; None where it was not measured.
+        outcomes: Answers by outcome.
+        solved: Whether each problem was solved, by its id; empty where no verdict was kept.
+    """
+
+    name: str
+    problems: int
+    score: float
+    low: float
+    high: float
+    stop_rate: float | None
+    outcomes: Mapping[str, int]
+    solved: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one checkpoint scored.
+
+    Attributes:
+        places: Verdicts by (engine, isolation, image).
+    """
+
+    checkpoint: str
+    benchmarks: Mapping[str, Benchmark]
+    places: Mapping[tuple[str, str, str], int]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One benchmark, two checkpoints, problem by problem.
+
+    Attributes:
+        won: Problems that only the later one solved; None where verdicts are missing.
+        lost: Problems that only the earlier one solved.
+        p: Two-sided p-value of the exact sign test on those (McNemar's exact test).
+        noise: The change, as a share of the problems, that chance alone exceeds once in twenty
+            times; None where nothing says how the problems vary.
+    """
+
+    benchmark: str
+    first: str
+    last: str
+    before: Benchmark
+    after: Benchmark
+    won: int | None
+    lost: int | None
+    p: float | None
+    noise: float | None
+
+    @property
+    def change(self) -> float:
+        """The difference of the scores, as a share."""
+        return self.after.score - self.before.score
+
+    @property
+    def overlap(self) -> bool:
+        """Whether the two 95% intervals overlap."""
+        return self.before.low <= self.after.high and self.after.low <= self.before.high
+
+
+def read_evaluation(checkpoint: str, folder: Path) -> Evaluation:
+    """Reads the folder of one evaluation that is done.
+
+    Raises:
+        ArtifactError: Its `result.json` is missing or not what an evaluation writes.
+    """
+    path = folder / "result.json"
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        benchmarks, places = {}, Counter[tuple[str, str, str]]()
+        for name, plain in result["benchmarks"].items():
+            solved = {}
+            for row in _verdicts(folder, name):
+                solved[str(row["task_id"])] = row["outcome"] == "accepted"
+                places[(str(row["engine"]), str(row["isolation"]), str(row["image"]))] += 1
+            benchmarks[name] = _benchmark(name, plain, solved)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"{path} can't be read as an evaluation's result ({type(error).__name__}: {error}); "
+            f"delete {folder} and run again"
+        ) from error
+    return Evaluation(checkpoint, benchmarks, places)
+
+
+def _verdicts(folder: Path, benchmark: str) -> Iterable[dict[str, Any]]:
+    table = folder / benchmark / "verdicts"
+    return read_shards(table) if shard_paths(table) else ()
+
+
+def _benchmark(name: str, plain: Mapping[str, Any], solved: Mapping[str, bool]) -> Benchmark:
+    low, high = plain["interval"]
+    return Benchmark(
+        name=name,
+        problems=int(plain["n"]),
+        score=float(plain["pass@1"]),
+        low=float(low),
+        high=float(high),
+        stop_rate=plain.get("stop_rate"),
+        outcomes=dict(plain["outcomes"]),
+        solved=solved,
+    )
+
+
+def in_order(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Returns evaluations in the order in which a run makes the checkpoints."""
+
+    def place(evaluation: Evaluation) -> tuple[int, str]:
+        name = evaluation.checkpoint
+        return (CHECKPOINTS.index(name) if name in CHECKPOINTS else len(CHECKPOINTS)), name
+
+    return sorted(evaluations, key=place)
+
+
+def benchmark_names(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Returns the names of all benchmarks, in the order in which they appear."""
+    return list(dict.fromkeys(name for e in evaluations for name in e.benchmarks))
+
+
+def comparisons(evaluations: Sequence[Evaluation]) -> list[Comparison]:
+    """Compares the first and the last checkpoint that ran each benchmark."""
+    found = []
+    for name in benchmark_names(evaluations):
+        ran = [e for e in evaluations if name in e.benchmarks]
+        if len(ran) > 1:
+            found.append(_compare(name, ran[0], ran[-1]))
+    return found
+
+
+def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
+    before, after = first.benchmarks[name], last.benchmarks[name]
+    won = lost = p = None
+    shared = before.solved.keys() & after.solved.keys()
+    if shared:
+        won = sum(after.solved[task] and not before.solved[task] for task in shared)
+        lost = sum(before.solved[task] and not after.solved[task] for task in shared)
+        p = sign_test(won, lost)
+    noise = _noise(before, after, len(shared), (won or 0) + (lost or 0))
+    return Comparison(name, first.checkpoint, last.checkpoint, before, after, won, lost, p, noise)
+
+
+def _noise(before: Benchmark, after: Benchmark, shared: int, changed: int) -> float | None:
+    """Returns 1.96 standard errors of the change where the truth is that nothing changed.
+
+    Paired, the change is (won - lost) / n, of variance (won + lost) / n^2. Where no verdicts are
+    there, the two scores are taken as independent, which is more.
+    """
+    if shared:
+        return 1.96 * math.sqrt(changed) / shared if changed else None
+    if not before.problems or not after.problems:
+        return None
+    pooled = (before.score + after.score) / 2
+    return 1.96 * math.sqrt(pooled * (1 - pooled) * (1 / before.problems + 1 / after.problems))
+
+
+def sign_test(won: int, lost: int) -> float:
+    """Returns the two-sided exact p-value of `won` against `lost` under even odds."""
+    total = won + lost
+    tail = sum(math.comb(total, k) for k in range(min(won, lost) + 1)) / (1 << total)
+    return min(1.0, 2 * tail)

@@ -1,0 +1,129 @@
+"""The stages of a run's folder: which are there, which are done, and the rows of their tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.artifacts import Row, read_shards, shard_paths
+from align.manifest import read_identity, read_manifest
+
+#: The instances of a full run in their order; others stand behind them in the order they ended.
+STAGES = (
+    "data",
+    "eval.start",
+    "sft.coarse",
+    "sample.fine",
+    "eval.coarse",
+    "verify.fine",
+    "select.fine",
+    "sft.fine",
+    "eval.fine",
+    "fim",
+    "sft.mixed",
+    "sample.r1",
+    "eval.mixed",
+    "verify.r1",
+    "judge.r1",
+    "pair.r1",
+    "dpo.r1",
+    "eval.dpo",
+    "export",
+    "report",
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage instance.
+
+    Attributes:
+        manifest: What it ended with; None where it is not done.
+        failure: The last error it ended by, where it is not done.
+    """
+
+    id: str
+    folder: Path
+    manifest: Mapping[str, Any] | None
+    failure: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it is done."""
+        return self.manifest is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took; 0 where it is not done."""
+        return float(self.manifest["seconds"]) if self.manifest else 0.0
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Its counts; empty where it is not done."""
+        return self.manifest["counts"] if self.manifest else {}
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """Its details; empty where it is not done."""
+        return self.manifest["details"] if self.manifest else {}
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Its settings; empty where it is not done."""
+        return self.manifest["settings"] if self.manifest else {}
+
+
+def events_of(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yields the warnings, failures and ends of stages that a run's log holds."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # a killed process may have torn its last line
+            if event.get("event") in ("warning", "failed", "done"):
+                yield event
+
+
+def stages_of(folder: Path, events: Iterable[Mapping[str, Any]]) -> list[Stage]:
+    """Returns the stages that a run has begun, in their order.
+
+    Raises:
+        ArtifactError: A manifest can't be read.
+    """
+    failures: dict[str, str] = {}
+    for event in events:
+        if event["event"] == "failed":
+            failures[event["stage"]] = str(event["error"])
+        elif event["event"] == "done":
+            failures.pop(event["stage"], None)
+    found = []
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.is_dir() and read_identity(path) is not None:
+                manifest = read_manifest(path)
+                failure = None if manifest else failures.get(path.name)
+                found.append(Stage(path.name, path, manifest, failure))
+
+    def place(stage: Stage) -> tuple[int, str, str]:
+        known = STAGES.index(stage.id) if stage.id in STAGES else len(STAGES)
+        return known, stage.manifest["finished"] if stage.manifest else "", stage.id
+
+    # While the report is being written, its own stage is begun and says nothing.
+    return sorted((s for s in found if s.done or s.id != "report"), key=place)
+
+
+def rows_of(table: Path) -> Iterator[Row]:
+    """Yields a table's rows; a table that is not there has none."""
+    if shard_paths(table):
+        yield from read_shards(table)
+
+
+def find_rows(table: Path, column: str, wanted: set[str]) -> dict[str, Row]:
+    """Returns the rows of a table whose column holds one of the wanted values."""
+    return {row[column]: row for row in rows_of(table) if row[column] in wanted}
