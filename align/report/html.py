@@ -20,6 +20,7 @@ from align.report.stages import Stage
 
 _MOST_TEXT = 3000
 _MOST_SKIPS = 12
+_MOST_OF_A_KIND = 12
 _HIDDEN_METRICS = frozenset({"loss", "lr", "tokens"})
 _LONG_DETAILS = frozenset({"curve", "start", "end", "skipped", "scores"})
 
@@ -43,6 +44,7 @@ def page(view: RunView) -> str:
         interval=words.interval,
         duration=words.duration,
         short=words.short,
+        when=words.when,
         bench=words.benchmark_title,
         text=lambda value, most=_MOST_TEXT: words.visible(str(value or ""), most),
         pretty=lambda value: words.visible(
@@ -85,7 +87,7 @@ def page(view: RunView) -> str:
         versions=_versions(view),
         seeds=sorted({str(s.manifest["seed"]) for s in view.stages if s.manifest}),
         export=view.stage("export"),
-        finished=max((s.manifest["finished"] for s in view.stages if s.manifest), default=None),
+        finished=max((s.manifest["finished"] for s in view.stages if s.manifest), default=""),
     )
 
 
@@ -233,7 +235,10 @@ def _plain(details: Mapping[str, Any]) -> list[tuple[str, str]]:
         if name in _LONG_DETAILS:
             continue
         if isinstance(value, Mapping):
-            found += [(f"{name} · {inner}", shown) for inner, shown in _plain(value)]
+            inner = _plain(value)
+            found += [(f"{name} · {key}", shown) for key, shown in inner[:_MOST_OF_A_KIND]]
+            if len(inner) > _MOST_OF_A_KIND:
+                found.append((name, f"{len(inner) - _MOST_OF_A_KIND} more"))
         elif isinstance(value, str | int | float | bool):
             found.append((name, words.visible(_number(value), 200)))
     return [(name.replace("_", " "), value) for name, value in found]

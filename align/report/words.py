@@ -195,3 +195,8 @@ def _shown(letter: str) -> str:
 def short(sha: str | None) -> str:
     """Returns the first twelve digits of a hash."""
     return (sha or "none")[:12]
+
+
+def when(stamp: str) -> str:
+    """Returns a manifest's time for people, to the minute."""
+    return f"{stamp[:10]} {stamp[11:16]} UTC"
