@@ -34,10 +34,10 @@ from align.artifacts import canonical_json, sha256_text, write_json
 from align.chat import CHAT_TEMPLATE, IGNORED, TEXT_END, TURN_END, template_sha, token_id
 from align.checkpoint import weights_sha
 from align.errors import ArtifactError, CheckpointError
+from align.lineage import MANIFEST, lineage, origin
 from align.settings import DpoSettings, LoraSettings, SftSettings
 from align.stage import Context, Output, Progress, Summary
 
-MANIFEST = "checkpoint.json"
 _POINTS = "checkpoints"
 _PARTIAL = ".partial"
 
@@ -78,7 +78,7 @@ def load_model(folder: Path, dtype: str) -> PreTrainedModel:
     """
     disable_progress_bar()  # the run shows its own
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: the model can't be loaded: {error}") from error
     return cast(PreTrainedModel, model)
@@ -243,6 +243,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, context: Context, title: str, names: Mapping[str, str]) -> None:
+        """Sets the bar up; it opens when training begins."""
         self._context = context
         self._title = title
         self._names = names
@@ -336,21 +337,22 @@ def finish(
     partial = out.path / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     save_checkpoint(model, tokenizer, partial)
+    for licence in parent.glob("LICENSE*"):
+        shutil.copyfile(licence, partial / licence.name)
     sha = weights_sha(partial)
-    write_json(
-        partial / MANIFEST,
-        {
-            "weights_sha": sha,
-            "parent": str(parent),
-            "parent_weights_sha": weights_sha(parent),
-            "adapter": "../adapter" if adapter else None,
-            "template_sha": template_sha(cast(Any, tokenizer)),
-            "settings": settings.model_dump(mode="json"),
-            "identity": out.identity.as_dict(),
-            "counts": dict(counts),
-            "details": dict(details),
-        },
-    )
+    manifest = {
+        "weights_sha": sha,
+        "origin": origin(parent),
+        "parent_weights_sha": weights_sha(parent),
+        "adapter": "../adapter" if adapter else None,
+        "template_sha": template_sha(cast(Any, tokenizer)),
+        "settings": settings.model_dump(mode="json"),
+        "identity": out.identity.as_dict(),
+        "counts": dict(counts),
+    }
+    # Parents' folders may be deleted later, so each checkpoint carries the whole line.
+    manifest["lineage"] = [*lineage(parent), manifest.copy()]
+    write_json(partial / MANIFEST, {**manifest, "details": dict(details)})
     _fsync_tree(partial)
     shutil.rmtree(out.path / "model", ignore_errors=True)
     partial.rename(out.path / "model")
@@ -359,15 +361,25 @@ def finish(
 
 
 def save_checkpoint(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    stops: Sequence[int] = (),
 ) -> None:
-    """Saves weights, tokenizer, template and the generation settings that stop at both ends."""
+    """Saves weights, tokenizer, template, and generation settings that stop at both ends.
+
+    Args:
+        model: The model.
+        tokenizer: As `load_tokenizer` returns it.
+        folder: Where to save.
+        stops: All ids that end an answer, instead of the ends of a turn and of a text.
+    """
     ends = [token_id(cast(Any, tokenizer), name) for name in (TURN_END, TEXT_END)]
     model.config.eos_token_id = ends[0]
     model.config.pad_token_id = ends[1]
     generation = model.generation_config
     if generation is not None:
-        generation.eos_token_id = ends
+        generation.eos_token_id = list(stops) or ends
         generation.pad_token_id = ends[1]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

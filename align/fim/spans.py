@@ -13,11 +13,25 @@ from tree_sitter import Language, Node, Parser
 LEVELS = ("expression", "statement", "block", "function")
 
 _EXPRESSIONS = frozenset(
-    """
-    binary_operator boolean_operator call comparison_operator conditional_expression dictionary
-    dictionary_comprehension generator_expression lambda list list_comprehension not_operator set
-    set_comprehension subscript tuple unary_operator
-    """.split()
+    {
+        "binary_operator",
+        "boolean_operator",
+        "call",
+        "comparison_operator",
+        "conditional_expression",
+        "dictionary",
+        "dictionary_comprehension",
+        "generator_expression",
+        "lambda",
+        "list",
+        "list_comprehension",
+        "not_operator",
+        "set",
+        "set_comprehension",
+        "subscript",
+        "tuple",
+        "unary_operator",
+    }
 )
 _SCOPES = frozenset({"function_definition", "class_definition"})
 _MIN_MIDDLE = 4

@@ -1,0 +1,82 @@
+"""The export stage: model folder, cards, and the check that the folder is the model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from align.artifacts import Row, table_hash, write_atomic, write_json, write_parquet
+from align.chat import stop_token_ids
+from align.checkpoint import weights_sha
+from align.errors import InputError
+from align.export.cards import model_card, pairs_card
+from align.export.check import check_export
+from align.lineage import MANIFEST, lineage, origin
+from align.rows import PAIR
+from align.settings import ExportSettings
+from align.stage import Context, Output, Summary
+from align.tables import read_rows
+from align.training import load_model, load_tokenizer, save_checkpoint
+
+
+def run(
+    settings: ExportSettings, inputs: Mapping[str, Path], out: Output, context: Context
+) -> Summary:
+    """Writes `model/` (and `pairs/` where pairs are given) and checks the model by reloading it.
+
+    Raises:
+        InputError: There is no model, or the pairs can't be read.
+        ArtifactError: What was written does not compute what the model computes.
+        CheckpointError: The model can't be loaded.
+    """
+    source = inputs.get("model")
+    if source is None:
+        raise InputError("export needs a `model`")
+    context.servers.stop()
+    folder = out.path / "model"
+    partial = out.path / ".model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    _write_model(source, partial)
+    checked = check_export(source, partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    counts = {"stages": len(lineage(source)), "checked_tokens": checked["tokens"]}
+    details: dict[str, Any] = {"check": checked, "files": sorted(p.name for p in folder.iterdir())}
+    if "pairs" in inputs:
+        rows = [_pair(row, place) for place, row in read_rows(inputs["pairs"])]
+        _write_pairs(rows, out.path / "pairs")
+        counts["pairs"] = len(rows)
+        details["pairs_sha"] = table_hash(rows)
+    return Summary(weights_sha(folder), counts, details)
+
+
+def _write_model(source: Path, folder: Path) -> None:
+    tokenizer: Any = load_tokenizer(source)
+    model = load_model(source, "auto")
+    save_checkpoint(model, tokenizer, folder, stop_token_ids(tokenizer))
+    # Older readers look for the template in the tokenizer's config, newer ones in its own file.
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {**config, "chat_template": tokenizer.chat_template})
+    for file in source.glob("LICENSE*"):
+        shutil.copyfile(file, folder / file.name)
+    stages = lineage(source)
+    if stages:
+        shutil.copyfile(source / MANIFEST, folder / MANIFEST)
+    card = model_card(stages, origin(source), weights_sha(folder))
+    write_atomic(folder / "README.md", card.encode())
+
+
+def _pair(row: Mapping[str, Any], place: str) -> Row:
+    if any(not row.get(name) for name in ("prompt", "chosen", "rejected")):
+        raise InputError(f"{place}: a pair needs prompt, chosen and rejected")
+    return {name: row.get(name) for name in PAIR.names}
+
+
+def _write_pairs(rows: list[Row], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_parquet(folder / "train.parquet", rows, PAIR)
+    write_atomic(folder / "README.md", pairs_card(rows).encode())

@@ -1,0 +1,55 @@
+"""Where a checkpoint comes from: its start model and the training stages since."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "checkpoint.json"
+"""The file in a checkpoint's folder that a training stage writes last."""
+
+_CARD_HEAD = re.compile(r"---\n(.*?)\n---", re.DOTALL)
+_CARD_LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
+
+
+def lineage(folder: Path) -> list[dict[str, Any]]:
+    """Returns the manifests of the stages that a checkpoint went through, the first one first."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return []
+    stages: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["lineage"]
+    return stages
+
+
+def origin(folder: Path) -> dict[str, str | None]:
+    """Returns what is known of the start model: `name`, `licence`, and a `note` on its making.
+
+    A checkpoint of ours knows it from its manifest; else the folder's own `source.json`, its
+    model card and its path are asked. A licence that nothing names is None, never a guess.
+    """
+    if stages := lineage(folder):
+        known: dict[str, str | None] = stages[0]["origin"]
+        return known
+    source = folder / "source.json"
+    if source.is_file():
+        facts = json.loads(source.read_text(encoding="utf-8"))
+        return {"name": facts["model"], "licence": facts["licence"], "note": facts["note"]}
+    return {"name": _name(folder), "licence": _card_licence(folder), "note": None}
+
+
+def _name(folder: Path) -> str:
+    for part in folder.absolute().parts:
+        if part.startswith("models--"):  # the Hub's cache keeps the id in the path
+            return part.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
+def _card_licence(folder: Path) -> str | None:
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    head = _CARD_HEAD.match(card.read_text(encoding="utf-8", errors="replace"))
+    found = _CARD_LICENCE.search(head.group(1)) if head else None
+    return found.group(1) if found else None
