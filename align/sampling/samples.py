@@ -76,55 +76,56 @@ def sample(
     concurrency: int,
     skips: Skips,
     title: str = "sample",
-) -> str:
+) -> None:
     """Draws `n` answers to each prompt and writes one row each; those written before stay.
 
     Prompts that leave no room for an answer in the context are skipped and counted as
     `prompt_too_long`.
 
-    Returns:
-        Name and version of the engine that answers.
-
     Raises:
         ServingError: The server can't be kept alive, or refuses a request.
     """
-    server = look_up(context.servers.model(policy.folder), policy.folder)
-    fitting = []
+    todo = [
+        request
+        for prompt in prompts
+        for request in _requests(prompt, n, policy, sampler, context.seed, instance)
+        if request.key.sample_id not in writer.done
+    ]
+    if not todo:
+        return
+    room = look_up(context.servers.model(policy.folder), policy.folder).max_model_len
     for prompt in prompts:
-        if len(prompt.ids) >= server.max_model_len:
+        if len(prompt.ids) >= room:
             reason = (
                 f"task {prompt.task_id}: its prompt of {len(prompt.ids)} tokens leaves no room in "
-                f"the context of {server.max_model_len}"
+                f"the context of {room}"
             )
             skips.add("prompt_too_long", prompt.place, reason)
-        else:
-            fitting.append(prompt)
-
+    fitting = [request for request in todo if len(request.prompt_ids) < room]
     sha = template_sha(policy.tokenizer)
-    with context.progress(title, n * len(fitting)) as bar:
-
-        def requests() -> Iterator[Request[_Key]]:
-            for prompt in fitting:
-                prompt_sha = sha256_text(canonical_json(prompt.ids))
-                for index in range(n):
-                    seed = answer_seed(context.seed, instance, prompt.task_id, index)
-                    drawn = _sampler_row(sampler, seed)
-                    sample_id = short_id(
-                        "s", prompt.task_id, policy.weights_sha, prompt_sha, drawn, instance, index
-                    )
-                    if sample_id in writer.done:
-                        bar.advance()
-                    else:
-                        yield Request(_Key(sample_id, prompt, index), prompt.ids, seed)
+    with context.progress(title, n * len(prompts)) as bar:
+        bar.advance(n * len(prompts) - len(fitting))
 
         def write(request: Request[_Key], answer: Completion, served: ServedModel) -> None:
             writer.add(_row(request, answer, served, policy, sampler, sha))
             bar.advance()
 
         complete(
-            context.servers, policy.folder, requests(), sampler, concurrency=concurrency, done=write
+            context.servers, policy.folder, fitting, sampler, concurrency=concurrency, done=write
         )
-    return server.engine
+
+
+def _requests(
+    prompt: Prompt, n: int, policy: Policy, sampler: Sampler, run_seed: int, instance: str
+) -> Iterator[Request[_Key]]:
+    prompt_sha = sha256_text(canonical_json(prompt.ids))
+    for index in range(n):
+        seed = answer_seed(run_seed, instance, prompt.task_id, index)
+        drawn = _sampler_row(sampler, seed)
+        sample_id = short_id(
+            "s", prompt.task_id, policy.weights_sha, prompt_sha, drawn, instance, index
+        )
+        yield Request(_Key(sample_id, prompt, index), prompt.ids, seed)
 
 
 def _sampler_row(sampler: Sampler, seed: int) -> dict[str, Any]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from align.artifacts import Row, read_shards, sha256_text
-from align.chat import encode_prompt, encode_text
 from align.completions import clean_text
 from align.errors import InputError
 from align.rows import SAMPLE
-from align.sampling.extract import CONTINUATION_EXTRACTOR, extract_code, extract_continuation
-from align.sampling.policy import Policy, load_policy
-from align.sampling.samples import Prompt, policy_sampler, sample
+from align.sampling.policy import load_policy
+from align.sampling.prompts import task_prompt
+from align.sampling.samples import policy_sampler, sample
 from align.settings import SampleSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
@@ -45,8 +42,8 @@ def run(
         max_tokens=settings.max_tokens,
     )
     with out.table("samples", SAMPLE, "sample_id") as writer:
-        engine = sample(
-            [task_prompt(policy, place, task) for place, task in tasks],
+        sample(
+            [task_prompt(policy.tokenizer, place, task) for place, task in tasks],
             settings.n,
             policy=policy,
             sampler=sampler,
@@ -58,7 +55,9 @@ def run(
         )
     finishes: Counter[str] = Counter()
     counts = Counter(dict.fromkeys(("samples", "with_code", "without_code", "tokens"), 0))
+    engines: set[str] = set()
     for row in read_shards(out.path / "samples"):
+        engines.add(row["sampler"]["engine"])
         counts["samples"] += 1
         counts["with_code" if row["code"] is not None else "without_code"] += 1
         counts["tokens"] += row["n_tokens"]
@@ -68,7 +67,7 @@ def run(
     return Summary(
         content_sha=writer.content_sha(),
         counts={"tasks": len(tasks), **counts, **finishes, **skips.counts},
-        details={"engine": engine, "policy": policy.row(), "skipped": skips.listed},
+        details={"engine": sorted(engines), "policy": policy.row(), "skipped": skips.listed},
     )
 
 
@@ -98,34 +97,3 @@ def choose_tasks(
         raise InputError(f"{location} holds no task to sample: {skips.first()}")
     chosen = sorted(tasks, key=lambda task_id: sha256_text(f"{seed}:{clean_text(task_id)}"))
     return [tasks[task_id] for task_id in sorted(chosen[:most])]
-
-
-def task_prompt(policy: Policy, place: str, task: Mapping[str, Any]) -> Prompt:
-    """Renders a task for a policy: a chat where it has messages, else its prompt as raw text.
-
-    Raises:
-        InputError: The task has neither, or its messages are no conversation.
-    """
-    task_id = clean_text(task["task_id"])
-    if messages := task.get("messages"):
-        try:
-            cleaned = [
-                {"role": message["role"], "content": clean_text(message["content"])}
-                for message in messages
-            ]
-            ids = encode_prompt(policy.tokenizer, cleaned)
-        except (InputError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{place}: task {task_id}: bad messages: {error}") from error
-        find = partial(extract_code, entry_point=task.get("entry_point"))
-        return Prompt(task_id, place, tuple(ids), cleaned, find)
-    if not (raw := task.get("prompt")):
-        raise InputError(f"{place}: task {task_id} needs messages or a prompt")
-    raw = clean_text(raw)
-    return Prompt(
-        task_id,
-        place,
-        tuple(encode_text(policy.tokenizer, raw)),
-        None,
-        partial(extract_continuation, raw),
-        extractor=CONTINUATION_EXTRACTOR,
-    )

@@ -1,0 +1,1 @@
+"""The benchmarks: each makes problems, and programs from answers."""

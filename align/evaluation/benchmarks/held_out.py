@@ -1,0 +1,50 @@
+"""The run's own held-out tasks as a benchmark: each put as its author wrote it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from align.artifacts import Row, table_hash
+from align.errors import InputError
+from align.evaluation.benchmarks.base import Benchmark, Problem, fixed_slice
+from align.sampling.prompts import task_prompt
+from align.skips import Skips
+from align.tables import read_rows
+
+NAME = "held_out"
+PROMPT_FORM = "task/1"
+
+
+def load(table: Path, count: int | None, skips: Skips) -> Benchmark:
+    """Returns the held-out tasks of a table, or a fixed slice of them.
+
+    Tasks without tests can't be scored; they are skipped and counted.
+
+    Raises:
+        InputError: The table holds no task that is held out and has tests, or two with one id.
+    """
+    rows: dict[str, tuple[str, Row]] = {}
+    for place, row in read_rows(table):
+        task_id = row.get("task_id")
+        if row.get("split") != "held_out" or not isinstance(task_id, str):
+            continue
+        if not row.get("tests"):
+            skips.add("no_tests", place, f"task {task_id} has no tests, so it can't be scored")
+        elif task_id in rows:
+            raise InputError(f"{place}: task {task_id} stands already at {rows[task_id][0]}")
+        else:
+            rows[task_id] = (place, {**row, "task_id": f"{NAME}:{task_id}"})
+    if not rows:
+        raise InputError(
+            f"{table} holds no task with `split` held_out and tests: raise data.held_out, or leave "
+            "`held_out` out of eval.benchmarks"
+        )
+    ids = sorted(rows)
+    chosen = [rows[task_id] for task_id in fixed_slice(ids, count, ids)]
+    return Benchmark(
+        NAME,
+        tuple(Problem(row, partial(task_prompt, place=place, task=row)) for place, row in chosen),
+        PROMPT_FORM,
+        table_hash(row for _, row in rows.values()),
+    )

@@ -1,0 +1,110 @@
+"""Numbers from outcomes: pass@k, intervals, and the paired comparison of two checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from align.errors import InputError
+
+#: Outcomes that say nothing about the code; such a problem counts for no side.
+UNSCORED = frozenset({"infra_error", "invalid_task"})
+PASSED = "accepted"
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Returns the unbiased estimate of pass@k of one problem, 1 - C(n-c, k) / C(n, k).
+
+    Formula: Chen et al., Evaluating Large Language Models Trained on Code (arXiv:2107.03374).
+
+    Args:
+        n: Samples drawn.
+        c: Samples that passed.
+        k: Samples that may be tried.
+
+    Returns:
+        The estimate; NaN where n < k, for which there is none.
+
+    Raises:
+        ValueError: The numbers can't be counts.
+    """
+    if k < 1 or not 0 <= c <= n:
+        raise ValueError(f"pass@{k} of {c} passes among {n} samples is not defined")
+    if n < k:
+        return math.nan
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def wilson_interval(passed: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Returns Wilson's score interval of a share (95% by default).
+
+    Formula: Wilson, Probable inference (JASA 22, 1927). It stays within 0 and 1, and is not empty
+    where nothing or everything passed.
+
+    Raises:
+        ValueError: n is not above zero, or `passed` is not between 0 and n.
+    """
+    if n < 1 or not 0 <= passed <= n:
+        raise ValueError(f"{passed} of {n} is no share")
+    share = passed / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # rounding must not push an end past what was seen
+    return min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share)
+
+
+def mcnemar_exact(wins: int, losses: int) -> float:
+    """Returns the two-sided p-value of McNemar's exact test, the sign test on what changed.
+
+    Args:
+        wins: Problems that only the second checkpoint solves.
+        losses: Problems that only the first one solves.
+    """
+    changed = wins + losses
+    tail = sum(math.comb(changed, i) for i in range(min(wins, losses) + 1))
+    return min(1.0, 2 * tail / (1 << changed))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two checkpoints on the same problems.
+
+    Attributes:
+        n: Problems that both have a verdict on.
+        wins: Problems that only the second solves.
+        losses: Problems that only the first solves.
+        difference: Second minus first share of solved problems.
+        p_value: Of McNemar's exact test.
+    """
+
+    n: int
+    wins: tuple[str, ...]
+    losses: tuple[str, ...]
+    difference: float
+    p_value: float
+
+
+def compare_outcomes(before: Mapping[str, str], after: Mapping[str, str]) -> Comparison:
+    """Compares the outcomes by problem of two checkpoints.
+
+    Raises:
+        InputError: They have no problem in common.
+    """
+    common = [
+        problem
+        for problem in sorted(before.keys() & after.keys())
+        if before[problem] not in UNSCORED and after[problem] not in UNSCORED
+    ]
+    if not common:
+        raise InputError("the two results have no problem in common: they can't be compared")
+    solved = [(p, before[p] == PASSED, after[p] == PASSED) for p in common]
+    wins = tuple(problem for problem, first, second in solved if second and not first)
+    losses = tuple(problem for problem, first, second in solved if first and not second)
+    return Comparison(
+        n=len(common),
+        wins=wins,
+        losses=losses,
+        difference=(len(wins) - len(losses)) / len(common),
+        p_value=mcnemar_exact(len(wins), len(losses)),
+    )
