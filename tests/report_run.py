@@ -121,36 +121,39 @@ def make_round(folder: Path, name: str, chance: random.Random) -> dict[str, int]
 
 
 def make_evaluation(folder: Path, checkpoint: str) -> None:
-    benchmarks = {}
+    benchmarks, rows = {}, []
     for name, solved, stops in (
         ("humaneval", SOLVED[checkpoint], 0.925),
         ("humaneval_infilling", SOLVED[checkpoint] - 12, 0.31),
     ):
-        rows = [
-            verdict(
-                f"e{checkpoint}-{name}-{number}",
-                f"{name}/{number}",
-                "accepted" if (number * 7 + len(checkpoint)) % PROBLEMS < solved else "no_code",
-            )
+        problems = {
+            f"{name}:HumanEval/{number}": "accepted"
+            if (number * 7 + len(checkpoint)) % PROBLEMS < solved
+            else "wrong_answer"
             for number in range(PROBLEMS)
+        }
+        rows += [
+            verdict(f"e{checkpoint}-{task_id}", task_id, outcome)
+            for task_id, outcome in problems.items()
         ]
-        table(
-            folder / f"eval.{checkpoint}" / name / "verdicts", schemas.VERDICT, "verdict_id", rows
-        )
         share = solved / PROBLEMS
         spread = 1.9 * math.sqrt(share * (1 - share) / PROBLEMS)
         benchmarks[name] = {
             "n": PROBLEMS,
+            "passed": solved,
             "pass@1": share,
             "interval": [share - spread, share + spread],
             "stop_rate": stops,
-            "outcomes": {"accepted": solved, "no_code": PROBLEMS - solved},
+            "outcomes": {"accepted": solved, "wrong_answer": PROBLEMS - solved},
+            "settings": {"max_tokens": 400, "model": checkpoint, "weights_sha": checkpoint},
+            "problems": problems,
         }
-    write_json(folder / f"eval.{checkpoint}" / "result.json", {"benchmarks": benchmarks})
+    table(folder / f"eval.{checkpoint}/verdicts", schemas.VERDICT, "verdict_id", rows)
+    write_json(folder / f"eval.{checkpoint}/result.json", {"benchmarks": benchmarks})
     stage(
         folder,
         f"eval.{checkpoint}",
-        counts={"problems": 2 * PROBLEMS},
+        counts={"humaneval_n": PROBLEMS, "humaneval_passed": SOLVED[checkpoint]},
         seconds=55.0,
         model="start-weights",
     )
@@ -292,7 +295,7 @@ def make_full_run(folder: Path) -> Path:
     make_judge_and_pairs(folder, chance)
     for checkpoint in SOLVED:
         make_evaluation(folder, checkpoint)
-    stage(folder, "export", counts={"files": 9}, seconds=21.0)
+    stage(folder, "export", counts={"stages": 5, "checked_tokens": 64}, seconds=21.0)
     stage(folder, "report", settings={"title": "Report of test data"}, seconds=1.0)
     log = [
         {"stage": "sft.coarse", "event": "warning", "message": f"2 rows are too long {HOSTILE}"},

@@ -102,6 +102,7 @@ def test_the_numbers_on_the_page_are_those_of_the_artifacts(full_run: Path, full
         assert f"verify.{name} {row}" in text
     assert "probability 0.61 (AUROC; 0.5 is chance; 95% interval 0.44–0.78; 9 problems" in text
     assert "6 pairs came from 15 prompts" in text
+    assert "same logits as the checkpoint on 64 tokens" in text
     assert "12.0 tokens shorter" in text
     assert "sft.coarse 3 min 51 s" in text
     assert "mean middle chars 87.25" in text
@@ -126,13 +127,33 @@ def test_won_and_lost_problems_are_counted_from_the_verdicts(full_run: Path) -> 
     for name, comparison in by_name.items():
         solved = {}
         for checkpoint in ("start", "dpo"):
-            rows = read_shards(full_run / f"eval.{checkpoint}" / name / "verdicts")
-            solved[checkpoint] = {r["task_id"] for r in rows if r["outcome"] == "accepted"}
+            solved[checkpoint] = {
+                row["task_id"]
+                for row in read_shards(full_run / f"eval.{checkpoint}/verdicts")
+                if row["outcome"] == "accepted" and row["task_id"].startswith(f"{name}:")
+            }
         assert comparison.won == len(solved["dpo"] - solved["start"])
         assert comparison.lost == len(solved["start"] - solved["dpo"])
         assert comparison.won - comparison.lost == round(comparison.change * PROBLEMS)
     assert "The 95% intervals overlap" in finding(by_name["humaneval"])
     assert "does not show that the model changed" in finding(by_name["humaneval"])
+
+
+def test_other_settings_and_unscored_problems_are_told(full_run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(full_run, copy)
+    path = copy / "eval.dpo/result.json"
+    result = json.loads(path.read_text())
+    before = comparisons(collect(copy).evaluations)[0]
+    scored = result["benchmarks"]["humaneval"]
+    scored["settings"]["max_tokens"] = 800
+    scored["problems"] = dict.fromkeys(scored["problems"], "infra_error") | {"x": "accepted"}
+    write_json(path, result)
+    after = comparisons(collect(copy).evaluations)[0]
+    assert (before.different, after.different) == ([], ["max_tokens"])
+    assert "different settings (max tokens)" in finding(after)
+    assert (after.won, after.lost) == (None, None)
+    assert "no problem in common" in finding(after)
 
 
 @pytest.mark.parametrize(

@@ -58,21 +58,21 @@ def run(
     }
     summary = {"scores": scores, "compared": compared}
     write_json(out.path / "summary.json", summary)
-    target = write_report(run_folder, run_folder / "report.html", title=settings.title)
+    text = page(view).encode("utf-8", "replace")
+    write_atomic(run_folder / "report.html", text)
     return Summary(
         content_sha=sha256_text(canonical_json(summary)),
-        counts={"stages": len(inputs), "checkpoints": len(scores), "bytes": target.stat().st_size},
+        counts={"stages": len(inputs), "checkpoints": len(scores), "bytes": len(text)},
         details=summary,
     )
 
 
-def write_report(run_folder: Path, target: Path, *, title: str | None = None) -> Path:
+def write_report(run_folder: Path, target: Path) -> Path:
     """Writes the report of a run, whole or half done, as one HTML file.
 
     Args:
         run_folder: `runs/<name>`.
         target: The file.
-        title: Its heading; by default that of the run's recipe, as far as it is known.
 
     Returns:
         The file.
@@ -81,6 +81,5 @@ def write_report(run_folder: Path, target: Path, *, title: str | None = None) ->
         InputError: The folder is no run's, or a table in it can't be read.
         ArtifactError: A manifest or an evaluation's result can't be read, or the disk is full.
     """
-    text = page(collect(run_folder, title=title))
-    write_atomic(target, text.encode("utf-8", "replace"))
+    write_atomic(target, page(collect(run_folder)).encode("utf-8", "replace"))
     return target

@@ -15,6 +15,11 @@ from align.errors import ArtifactError
 
 CHECKPOINTS = ("start", "coarse", "fine", "mixed", "dpo")
 
+#: Outcomes that say nothing about the code; such a problem is neither won nor lost.
+_UNSCORED = ("infra_error", "invalid_task")
+#: What names the checkpoint among the settings of a result.
+_OF_THE_CHECKPOINT = ("model", "weights_sha", "adapter_sha")
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -27,7 +32,8 @@ class Benchmark:
         high: Upper end.
         stop_rate: Share of the answers that ended by themselves; None where it was not measured.
         outcomes: Answers by outcome.
-        solved: Whether each problem was solved, by its id; empty where no verdict was kept.
+        solved: Whether each problem was solved, by its id.
+        settings: What the score was measured with, the checkpoint aside.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Benchmark:
     stop_rate: float | None
     outcomes: Mapping[str, int]
     solved: Mapping[str, bool]
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,9 @@ class Comparison:
     """One benchmark, two checkpoints, problem by problem.
 
     Attributes:
-        won: Problems that only the later one solved; None where verdicts are missing.
+        won: Problems that only the later one solved; None where the two share no problem.
         lost: Problems that only the earlier one solved.
+        different: Settings in which the two measurements differ.
         p: Two-sided p-value of the exact sign test on those (McNemar's exact test).
         noise: The change, as a share of the problems, that chance alone exceeds once in twenty
             times; None where nothing says how the problems vary.
@@ -72,6 +80,7 @@ class Comparison:
     after: Benchmark
     won: int | None
     lost: int | None
+    different: Sequence[str]
     p: float | None
     noise: float | None
 
@@ -95,27 +104,20 @@ def read_evaluation(checkpoint: str, folder: Path) -> Evaluation:
     path = folder / "result.json"
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        benchmarks, places = {}, Counter[tuple[str, str, str]]()
-        for name, plain in result["benchmarks"].items():
-            solved = {}
-            for row in _verdicts(folder, name):
-                solved[str(row["task_id"])] = row["outcome"] == "accepted"
-                places[(str(row["engine"]), str(row["isolation"]), str(row["image"]))] += 1
-            benchmarks[name] = _benchmark(name, plain, solved)
+        benchmarks = {n: _benchmark(n, plain) for n, plain in result["benchmarks"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{path} can't be read as an evaluation's result ({type(error).__name__}: {error}); "
             f"delete {folder} and run again"
         ) from error
+    places: Counter[tuple[str, str, str]] = Counter()
+    if shard_paths(folder / "verdicts"):
+        for row in read_shards(folder / "verdicts"):
+            places[(str(row["engine"]), str(row["isolation"]), str(row["image"]))] += 1
     return Evaluation(checkpoint, benchmarks, places)
 
 
-def _verdicts(folder: Path, benchmark: str) -> Iterable[dict[str, Any]]:
-    table = folder / benchmark / "verdicts"
-    return read_shards(table) if shard_paths(table) else ()
-
-
-def _benchmark(name: str, plain: Mapping[str, Any], solved: Mapping[str, bool]) -> Benchmark:
+def _benchmark(name: str, plain: Mapping[str, Any]) -> Benchmark:
     low, high = plain["interval"]
     return Benchmark(
         name=name,
@@ -125,7 +127,12 @@ def _benchmark(name: str, plain: Mapping[str, Any], solved: Mapping[str, bool]) 
         high=float(high),
         stop_rate=plain.get("stop_rate"),
         outcomes=dict(plain["outcomes"]),
-        solved=solved,
+        solved={
+            problem: outcome == "accepted"
+            for problem, outcome in plain["problems"].items()
+            if outcome not in _UNSCORED
+        },
+        settings={k: v for k, v in plain["settings"].items() if k not in _OF_THE_CHECKPOINT},
     )
 
 
@@ -162,15 +169,22 @@ def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
         won = sum(after.solved[task] and not before.solved[task] for task in shared)
         lost = sum(before.solved[task] and not after.solved[task] for task in shared)
         p = sign_test(won, lost)
+    different = [
+        key
+        for key in sorted(before.settings.keys() | after.settings.keys())
+        if before.settings.get(key) != after.settings.get(key)
+    ]
     noise = _noise(before, after, len(shared), (won or 0) + (lost or 0))
-    return Comparison(name, first.checkpoint, last.checkpoint, before, after, won, lost, p, noise)
+    return Comparison(
+        name, first.checkpoint, last.checkpoint, before, after, won, lost, different, p, noise
+    )
 
 
 def _noise(before: Benchmark, after: Benchmark, shared: int, changed: int) -> float | None:
     """Returns 1.96 standard errors of the change where the truth is that nothing changed.
 
-    Paired, the change is (won - lost) / n, of variance (won + lost) / n^2. Where no verdicts are
-    there, the two scores are taken as independent, which is more.
+    Paired, the change is (won - lost) / n, of variance (won + lost) / n^2. Where no problem is
+    shared, the two scores are taken as independent, which is more.
     """
     if shared:
         return 1.96 * math.sqrt(changed) / shared if changed else None

@@ -87,8 +87,11 @@ def finding(comparison: Comparison) -> str:
             f"{points(comparison.change)} points. The 95% intervals {overlap}."
         )
     ]
+    if comparison.different:
+        names = ", ".join(name.replace("_", " ") for name in comparison.different)
+        said.append(f"They were measured with different settings ({names}): compare with care.")
     if comparison.won is None or comparison.lost is None or comparison.p is None:
-        said.append("No verdicts of single problems are there to compare.")
+        said.append("The two were asked no problem in common.")
         if comparison.noise is not None:
             said.append(f"Differences under about {_rounded(comparison.noise)} points are noise.")
         return " ".join(said)
