@@ -13,6 +13,7 @@ from typing import Any
 from sandbox import protocol
 from sandbox.compare import equal, equal_output
 from sandbox.limits import Limits
+from sandbox.rewrite import for_tester
 from sandbox.task import Task, Tests
 from sandbox.verdict import Outcome, Output, TestResult, Verdict
 
@@ -66,9 +67,9 @@ def make_job(task: Task, code: str, limits: Limits, *, weak: bool = False) -> di
         "wanted": _wanted(task) if not calls else [],
         "cases": [{"args": c["args"], "kwargs": c["kwargs"]} for c in tests.cases] if calls else [],
         "stdin": [case["stdin"] for case in tests.cases] if tests.kind == "stdio" else [],
-        "setup": tests.setup,
-        "asserts": list(tests.asserts),
-        "code_of_tests": tests.code,
+        "setup": for_tester(tests.setup),
+        "asserts": [for_tester(text) for text in tests.asserts],
+        "code_of_tests": for_tester(tests.code),
         "helpers": _helpers(tests.source, task.reference, task.entry_point),
         "weak": weak,
         "limits": limits.to_wire(),
@@ -250,6 +251,8 @@ def _compare_value(task: Task, index: int, wire: Any) -> tuple[Outcome, str]:
         actual = protocol.decode(wire)
     except protocol.ProtocolError as error:
         return Outcome.TAMPERED, str(error)
+    except protocol.Uncrossable as error:
+        return Outcome.WRONG_ANSWER, str(error)
     expected = protocol.decode(case["expected"])
     if equal(actual, expected, tests.compare):
         return Outcome.ACCEPTED, ""

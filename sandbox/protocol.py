@@ -159,6 +159,13 @@ class _Encoder:
     def __init__(self, to_ref: ToRef | None) -> None:
         self._to_ref = to_ref
         self._nodes = 0
+        self._bytes = 0
+
+    def _size(self, value: Any) -> Any:
+        self._bytes += len(value)
+        if self._bytes > MAX_VALUE_BYTES:
+            raise Uncrossable(f"more than {MAX_VALUE_BYTES} bytes")
+        return value
 
     def any(self, value: Any, depth: int) -> Json:
         self._nodes += 1
@@ -174,7 +181,7 @@ class _Encoder:
         if kind is float:
             return value if math.isfinite(value) else {"$float": repr(value)}
         if kind is str:
-            return _encode_str(value)
+            return _encode_str(self._size(value))
         if kind is list:
             return [self.any(item, depth + 1) for item in value]
         if kind is dict:
@@ -270,8 +277,8 @@ def _encode_defaultdict(encoder: _Encoder, value: Any, depth: int) -> Json:
 _BY_TYPE: dict[type, Callable[[_Encoder, Any, int], Json]] = {
     set: lambda e, v, d: {"$set": e._items(v, d)},
     frozenset: lambda e, v, d: {"$frozenset": e._items(v, d)},
-    bytes: lambda e, v, d: {"$bytes": v.hex()},
-    bytearray: lambda e, v, d: {"$bytearray": v.hex()},
+    bytes: lambda e, v, d: {"$bytes": e._size(v).hex()},
+    bytearray: lambda e, v, d: {"$bytearray": e._size(v).hex()},
     complex: lambda e, v, d: {"$complex": [e.any(v.real, d + 1), e.any(v.imag, d + 1)]},
     range: lambda e, v, d: {"$range": [e.any(n, d + 1) for n in (v.start, v.stop, v.step)]},
     type({}.keys()): lambda e, v, d: {"$keys": e._items(v, d)},
@@ -296,10 +303,13 @@ _BY_TYPE: dict[type, Callable[[_Encoder, Any, int], Json]] = {
 
 
 def decode(wire: Json, from_ref: FromRef | None = None) -> Any:
-    """Return the value that ``wire`` says; raises ProtocolError for anything not in the protocol."""
+    """Return the value that ``wire`` says; raises ProtocolError for anything else.
+
+    Raises Uncrossable for a set or a dict whose keys were chosen to cost their square.
+    """
     try:
         return _Decoder(from_ref).any(wire, 0)
-    except ProtocolError:
+    except (ProtocolError, Uncrossable):
         raise
     except (TypeError, ValueError, KeyError, ArithmeticError, RecursionError) as error:
         raise ProtocolError(f"not a value: {type(error).__name__}: {error}") from None
@@ -356,7 +366,7 @@ def _spread(keys: list[Any]) -> list[Any]:
     if len(keys) > 1000:
         (_, most), *_rest = collections.Counter(map(hash, keys)).most_common(1)
         if most > 1000:
-            raise ProtocolError("too many keys with one hash")
+            raise Uncrossable("too many keys with one hash")
     return keys
 
 

@@ -24,8 +24,8 @@ K = TypeVar("K")
 ENGINES = ("auto", "docker", "namespaces")
 CONFIRM_FACTOR = 1.5
 _TRIES = 3
-# Infrastructure may fail one run in a hundred, counted from here on.
-_INFRA_MIN, _INFRA_SHARE = 50, 0.01
+# Infrastructure may fail one run in a hundred; so many failures are needed to tell.
+_INFRA_MIN, _INFRA_SHARE = 3, 0.01
 # Counted in time and in kills, these depend on the neighbours: look again before they become labels.
 _CONFIRMED = (Outcome.TIME_LIMIT, Outcome.MEMORY_LIMIT)
 
@@ -214,7 +214,7 @@ class Sandbox:
             self._runs += 1
             self._infra += verdict.outcome is Outcome.INFRA_ERROR
             runs, infra = self._runs, self._infra
-        if runs >= _INFRA_MIN and infra > runs * _INFRA_SHARE:
+        if infra >= _INFRA_MIN and infra > runs * _INFRA_SHARE:
             raise SandboxError(
                 f"{infra} of {runs} runs failed for reasons of the sandbox's own, more than 1%; the last:"
                 f" {verdict.detail or 'earlier'}. Run `python -m sandbox doctor`"

@@ -11,7 +11,6 @@ import builtins
 import os
 import random
 import sys
-import threading
 import types
 from typing import Any
 
@@ -186,7 +185,9 @@ def _program(request: dict[str, Any], wire: Wire) -> int:
         wire.send({"error": describe_error(error)})
         sys.excepthook(type(error), error, error.__traceback__)
         status = 1
-    threading._shutdown()  # type: ignore[attr-defined]
+    threads = sys.modules.get("threading")
+    if threads is not None:
+        threads._shutdown()
     atexit._run_exitfuncs()
     _flush()
     return status & 0xFF

@@ -193,6 +193,7 @@ class Session:
         self.process = Process(pid)
         self.tester: Process | None = None
         self._report: socket.socket | None = None
+        self._listening = True
         self._report_reader = protocol.FrameReader(1 << 20)
         self._reports: list[bytes] = []
         self._open = set(self._pipes)
@@ -288,7 +289,7 @@ class Session:
             poller.register(self.channel, events)
         if self.process.status is None:
             poller.register(self.process.pidfd, select.POLLIN)
-        if self._report is not None:
+        if self._report is not None and self._listening:
             poller.register(self._report, select.POLLIN)
         cpu, wall = self.spent()
         left = min(self._limits["cpu_ms"] - cpu, self._limits["wall_ms"] - wall)
@@ -367,6 +368,7 @@ class Session:
 
     def run_to_end(self) -> None:
         """Let a whole program run until it exits, taking its frames as they come."""
+        self._listening = False  # a tester that has said its last word ends
         while self.process.status is None:
             self._pump(self._channel_open, bytearray())
         self._take_rest()
@@ -423,7 +425,6 @@ class Session:
     def _last_report(self) -> None:
         """The program is dead: the tester's wire is closed as well, so it says so and ends."""
         assert self._report is not None
-        self.channel.close()
         deadline = time.monotonic() + _GRACE_S
         self._report.settimeout(_GRACE_S)
         while not self._reports and time.monotonic() < deadline:

@@ -6,7 +6,6 @@ or an opaque reference; no operator of a proxy ever asks the program whether two
 
 from __future__ import annotations
 
-import ast
 import builtins
 import os
 import random
@@ -54,26 +53,6 @@ def strict_equal(left: Any, right: Any) -> Any:
     return result
 
 
-class _Asserts(ast.NodeTransformer):
-    """Rewrites ``assert a == b`` to go through ``strict_equal`` and to tell both sides."""
-
-    def visit_Assert(self, node: ast.Assert) -> ast.AST:
-        test = node.test
-        if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
-            call = ast.Call(
-                func=ast.Name(id="__strict_equal__", ctx=ast.Load()),
-                args=[test.left, test.comparators[0]],
-                keywords=[],
-            )
-            node.test = ast.copy_location(call, test)
-        return node
-
-
-def _compile(source: str, name: str) -> Any:
-    tree = _Asserts().visit(ast.parse(source))
-    return compile(ast.fix_missing_locations(tree), name, "exec", dont_inherit=True)
-
-
 # ------------------------------------------------------------------------------------- proxies
 
 
@@ -109,6 +88,8 @@ class Channel:
             raise Tampered("a reply to another call")
         try:
             return self._read(reply, arguments)
+        except protocol.Uncrossable as error:
+            raise CannotCross(str(error)) from None
         except protocol.ProtocolError as error:
             raise Tampered(str(error)) from None
 
@@ -292,7 +273,7 @@ def run_tests(
 
 def _prepare(source: str, names: dict[str, Any]) -> None:
     if source:
-        exec(_compile(source, "<setup>"), names)
+        exec(compile(source, "<setup>", "exec", dont_inherit=True), names)
 
 
 def _script_tests(job: dict[str, Any], names: dict[str, Any]) -> Callable[[int], None]:
@@ -301,7 +282,7 @@ def _script_tests(job: dict[str, Any], names: dict[str, Any]) -> Callable[[int],
         candidate = names.get(entry)
         if job["helpers"]:
             _helpers(job, names)
-        exec(_compile(job["code"], "<tests>"), names)
+        exec(compile(job["code"], "<tests>", "exec", dont_inherit=True), names)
         check = names.get("check")
         if check is not None and entry:
             if candidate is None:
@@ -320,7 +301,7 @@ def _assert_tests(job: dict[str, Any], names: dict[str, Any]) -> Callable[[int],
                 _helpers(job, names)
             _prepare(job["setup"], names)
             prepared.append(True)
-        exec(_compile(job["asserts"][index], f"<test {index}>"), names)
+        exec(compile(job["asserts"][index], "<tests>", "exec", dont_inherit=True), names)
 
     return run
 
@@ -370,17 +351,10 @@ def _short(value: Any) -> str:
 
 
 def _say(error: BaseException) -> str:
-    line = None
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename.startswith("<test"):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    where = f" (line {line} of the tests)" if line is not None else ""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, AssertionError) and len(_LAST) == 2:
         text += f" [compared {_short(_LAST[0])} with {_short(_LAST[1])}]"
-    return text[:_DETAIL] + where
+    return text[:_DETAIL]
 
 
 def main(channel_descriptor: int, report_descriptor: int) -> None:

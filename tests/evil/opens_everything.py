@@ -1,0 +1,14 @@
+"""Uses up its descriptors.
+
+expect: wrong_answer
+"""
+
+held = []
+
+
+def f(n):
+    try:
+        while True:
+            held.append(open("/dev/null"))
+    except OSError:
+        return 0
