@@ -70,7 +70,7 @@ class LabelTokens:
         Raises:
             RequestFault: The model refused, or the log-probabilities of the labels are not there.
         """
-        raise_if_refused(completion)
+        raise_unless_finished(completion)
         if completion.text.strip() not in self.ids:
             raise RequestFault(
                 Status.PARSE_ERROR,
@@ -122,10 +122,18 @@ async def resolve_labels(client: ChatClient, rubric: Rubric) -> LabelTokens:
     return LabelTokens(ids, values)
 
 
-def raise_if_refused(completion: Completion) -> None:
-    """Raises `RequestFault` where the server itself says that the model declined."""
+def raise_unless_finished(completion: Completion) -> None:
+    """Raises `RequestFault` where the answer is not one that the model itself ended or its cap did.
+
+    A server that goes down answers what was in flight with what it has so far (vLLM: `abort`).
+    """
     if completion.refusal or completion.finish_reason == "content_filter":
         raise RequestFault(
             Status.REFUSED,
             f"the judge refused: {completion.refusal or 'stopped by a content filter'}",
+        )
+    if completion.finish_reason not in ("stop", "length"):
+        raise RequestFault(
+            Status.INFRA_ERROR,
+            f"the server broke the answer off (finish_reason {completion.finish_reason!r})",
         )

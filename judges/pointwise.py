@@ -11,7 +11,7 @@ from judges.client import ChatClient, Completion
 from judges.errors import RequestFault
 from judges.injection import strip_comments
 from judges.judgement import Candidate, Judgement, Status, Usage
-from judges.labels import LabelTokens, Reading, raise_if_refused
+from judges.labels import LabelTokens, Reading, raise_unless_finished
 from judges.prompts import Prompt, render
 from judges.rubric import Rubric
 
@@ -153,7 +153,7 @@ async def score_candidate(
 
 
 def _check_rationale(completion: Completion, cap: int) -> None:
-    raise_if_refused(completion)
+    raise_unless_finished(completion)
     if not completion.text:
         raise RequestFault(Status.PARSE_ERROR, "the judge wrote no rationale")
     if _REFUSAL.match(completion.text.strip()):

@@ -108,6 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(_completion("I'm sorry, but I can't assist with that."))
         elif fault == "filtered":
             self.reply(_completion("It", finish="content_filter"))
+        elif fault == "abort":
+            self.reply(_completion("It is", finish="abort", tokens=2))
         elif fault == "truncated":
             self.reply(_completion("It is", finish="length", tokens=2))
         elif fault == "too_long":
