@@ -114,8 +114,11 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
 
 
 def stop_token_ids(tokenizer: Tokenizer) -> list[int]:
-    """Returns the ids that end an answer: `<|im_end|>`, `<|endoftext|>`, and the FIM tokens that
-    the tokenizer has and that no completion holds."""
+    """Returns the ids that end an answer.
+
+    They are `<|im_end|>`, `<|endoftext|>`, and the FIM tokens that no completion holds, as far as
+    the tokenizer has them.
+    """
     known = tokenizer.added_tokens_encoder
     return [known[name] for name in (TURN_END, TEXT_END, *FIM_STOPS) if name in known]
 

@@ -124,6 +124,7 @@ def trainer_arguments(
         "data_seed": seed,
         "max_length": None,  # rows are measured, and dropped, before they come here
         "bf16": autocast,
+        "use_cpu": not torch.accelerator.is_available(),
         "gradient_checkpointing": False,
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,

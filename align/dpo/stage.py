@@ -95,8 +95,11 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
     def _log_probs(
         model: Any, inputs: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns summed log-probs of the chosen and rejected answers, shape (pairs,), and the
-        mean negative log-likelihood of the chosen tokens."""
+        """Returns log-probs of the chosen and of the rejected answers, and the anchor.
+
+        The first two are sums over an answer's tokens, of shape (pairs,); the last is the mean
+        negative log-likelihood of all chosen tokens.
+        """
         log_probs, places = label_log_probs(model, inputs)
         rows = inputs["row"][0, places]
         pairs = int(inputs["row"].max() + 1) // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Span:
         """Returns prefix, middle and suffix; put together they are the window, byte by byte."""
         edges = (self.window_start, self.start, self.end, self.window_end)
         prefix, middle, suffix = (
-            data[left:right].decode() for left, right in zip(edges, edges[1:], strict=False)
+            data[left:right].decode() for left, right in itertools.pairwise(edges)
         )
         return prefix, middle, suffix
 

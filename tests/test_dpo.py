@@ -1,0 +1,153 @@
+"""The preference stage on a tiny model: it starts at ln 2, prefers, and survives being killed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from align.chat import encode_chat, encode_prompt
+from align.dpo.pairs import read_pairs
+from align.dpo.stage import collate
+from align.errors import InputError, TrainingError
+from align.training import label_log_probs
+from tests.tiny import build_tiny_model
+from tests.training_context import train, train_until_killed
+
+FAST = {"learning_rate": 2e-3, "epochs": 3.0, "batch_pairs": 2, "accumulate": 2, "save_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def pair(number: int, chosen: str | None = None, rejected: str = "no idea") -> dict[str, Any]:
+    return {
+        "pair_id": f"p{number:03}",
+        "prompt": [{"role": "user", "content": f"return {number}"}],
+        "chosen": [{"role": "assistant", "content": chosen or f"return {number}"}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
+
+
+def write_pairs(path: Path, pairs: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in pairs), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_pairs(tmp_path / "pairs.jsonl", [pair(number) for number in range(12)])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"dtype": "float32", "nll_weight": 0.0}, {"lora": None, "learning_rate": 3e-4}],
+    ids=["anchored", "sigmoid alone", "all weights"],
+)
+def test_it_starts_at_ln_2_and_the_margin_grows(
+    model: Path, pairs: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    settings = FAST | changes
+    summary, context = train("dpo", settings, {"model": model, "pairs": pairs}, tmp_path / "o")
+    start, end = summary.details["start"], summary.details["end"]
+    assert start["preference_loss"] == pytest.approx(math.log(2), abs=1e-3)
+    assert end["preference_loss"] < 0.6
+    assert end["margin"] > start["margin"] + 0.2
+    assert end["accuracy"] == 1.0
+    if settings.get("nll_weight") == 0.0:
+        assert start["loss"] == pytest.approx(start["preference_loss"])
+    else:
+        assert start["loss"] > start["preference_loss"]
+    assert len(context.steps()) == summary.counts["steps"] == 9
+    assert (tmp_path / "o" / "model" / "checkpoint.json").exists()
+
+
+def test_the_merged_model_prefers_what_was_chosen(model: Path, pairs: Path, tmp_path: Path) -> None:
+    train("dpo", FAST, {"model": model, "pairs": pairs}, tmp_path / "o")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    batch = collate([vars(row) for row in read_pairs(pairs, tokenizer, 500).rows])
+    margins = []
+    for folder in (model, tmp_path / "o" / "model"):
+        network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        with torch.no_grad():
+            log_probs, places = label_log_probs(network, batch)
+        sums = torch.zeros(24).index_add(0, batch["row"][0, places], log_probs)
+        margins.append(sums[:12] - sums[12:])
+    assert bool((margins[1] > margins[0]).all())
+
+
+def test_training_ids_are_those_of_chat_and_of_inference(model: Path, pairs: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    row = read_pairs(pairs, tokenizer, 500).rows[3]
+    prompt = pair(3)["prompt"]
+    assert row.prompt_ids == encode_prompt(tokenizer, prompt)
+    for side, ids in (("chosen", row.chosen_ids), ("rejected", row.rejected_ids)):
+        whole = encode_chat(tokenizer, [*prompt, *pair(3)[side]])
+        assert whole.input_ids[: len(row.prompt_ids) + len(ids)] == row.prompt_ids + ids
+        assert tokenizer.decode(ids).endswith("<|im_end|>")
+
+
+def test_a_killed_training_ends_with_the_same_weights(
+    model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    inputs = {"model": model, "pairs": pairs}
+    whole, _ = train("dpo", FAST, inputs, tmp_path / "whole")
+    train_until_killed("step:5", "dpo", FAST, inputs, tmp_path / "killed")
+    resumed, context = train("dpo", FAST, inputs, tmp_path / "killed")
+    assert [step["step"] for step in context.steps()] == [5, 6, 7, 8, 9]
+    assert resumed.content_sha == whole.content_sha
+    assert resumed.details == whole.details
+
+
+def test_pairs_that_can_t_teach_are_left_out_and_counted(model: Path, tmp_path: Path) -> None:
+    table = write_pairs(
+        tmp_path / "pairs.jsonl",
+        [pair(1), pair(2, "same", "same"), pair(3, "x = 1\n" * 300), pair(4)],
+    )
+    settings = FAST | {"max_length": 200, "epochs": 1.0}
+    summary, context = train("dpo", settings, {"model": model, "pairs": table}, tmp_path / "o")
+    assert summary.counts == {"pairs": 2, "overlong": 1, "identical": 1, "steps": 1}
+    assert "1 pairs are longer" in context.warnings[0]
+    with pytest.raises(InputError, match="no pair is left"):
+        train("dpo", settings | {"max_length": 3}, {"model": model, "pairs": table}, tmp_path / "p")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"prompt": "text"}, "prompt"),
+        ({"prompt": [{"role": "assistant", "content": "x"}]}, "wait for an answer"),
+        ({"chosen": []}, "chosen"),
+        ({"rejected": [{"role": "user", "content": "x"}]}, "rejected"),
+    ],
+)
+def test_a_row_that_is_no_pair_is_named(
+    model: Path, tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    table = write_pairs(tmp_path / "pairs.jsonl", [pair(1), pair(2) | change])
+    with pytest.raises(InputError, match=rf"pairs\.jsonl:2: .*{reason}"):
+        train("dpo", FAST, {"model": model, "pairs": table}, tmp_path / "o")
+
+
+def test_a_reference_that_is_not_the_policy_stops_the_training(
+    model: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from align.dpo import stage
+
+    config = stage.lora_config
+
+    def not_fresh(settings: Any) -> Any:
+        made = config(settings)
+        made.init_lora_weights = False  # B is not zero: the adapter changes the model at once
+        return made
+
+    monkeypatch.setattr(stage, "lora_config", not_fresh)
+    with pytest.raises(TrainingError, match="ln 2"):
+        train("dpo", FAST, {"model": model, "pairs": pairs}, tmp_path / "o")
