@@ -16,6 +16,8 @@ from judges import Candidate, Judge, JudgeError, Judgement, Status, client, load
 from judges.prompts import render
 from tests.tiny import build_tiny_model
 
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
 RUBRIC = load_rubric("code_quality")
 CANDIDATES = [
     Candidate(f"c{i}", "Return the number.", f"def f():\n    return {i}") for i in range(12)

@@ -105,9 +105,9 @@ def test_pairwise_values_must_not_favour_a_side(tmp_path: Path) -> None:
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(JudgeError, match="code_quality"):
         load_rubric("code_qualty")
-    with pytest.raises(JudgeError, match="nothing.yaml"):
+    with pytest.raises(JudgeError, match=r"nothing\.yaml"):
         load_rubric(tmp_path / "nothing.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("name: [")
-    with pytest.raises(JudgeError, match=r"broken.yaml.*not YAML"):
+    with pytest.raises(JudgeError, match=r"broken\.yaml.*not YAML"):
         load_rubric(broken)
