@@ -60,6 +60,8 @@ class LabelTokens:
             "allowed_token_ids": ids,
             "logprobs": True,
             "logprob_token_ids": ids,
+            # For servers that don't know the field above; those that do go by it alone.
+            "top_logprobs": 20,
             # By id, since two tokens can decode to one text.
             "return_tokens_as_token_ids": True,
         }
@@ -82,7 +84,9 @@ class LabelTokens:
             logprob = completion.first_logprobs.get(f"token_id:{token_id}")
             if logprob is None or math.isnan(logprob):
                 raise RequestFault(
-                    Status.PARSE_ERROR, f"the answer has no log-probability of label {label!r}"
+                    Status.PARSE_ERROR,
+                    f"the answer has no log-probability of label {label!r}; the server does not "
+                    "heed logprob_token_ids (vLLM 0.32 does)",
                 )
             weights[label] = math.exp(min(logprob, 1.0))
         mass = sum(weights.values())
