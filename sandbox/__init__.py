@@ -1,7 +1,7 @@
 """Runs untrusted programs behind a wall and says what happened.
 
-The untrusted process returns values, never verdicts; an infrastructure fault is never a wrong answer. Imports
-nothing of ``align`` or ``judges``.
+The untrusted process returns values, never verdicts; an infrastructure fault is never a wrong
+answer. Imports nothing of ``align`` or ``judges``.
 """
 
 from sandbox.check import TaskReport, check_task

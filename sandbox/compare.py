@@ -124,8 +124,8 @@ def _close(actual: Any, expected: Any, how: Compare) -> bool:
 def equal_output(actual: str, expected: str, how: Compare) -> bool:
     """Whether a program's output is the expected one.
 
-    Spaces at the end of a line and blank lines at the end don't count. With a tolerance, words that both
-    read as numbers are compared as numbers.
+    Spaces at the end of a line and blank lines at the end don't count. With a tolerance, words that
+    both read as numbers are compared as numbers.
     """
     mine, theirs = _lines(actual), _lines(expected)
     if mine == theirs:

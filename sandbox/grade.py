@@ -54,7 +54,8 @@ def code_sha(code: str | None) -> str:
 def make_job(task: Task, code: str, limits: Limits, *, weak: bool = False) -> dict[str, Any]:
     """Return the message that runs ``code`` against the task's tests.
 
-    Expected values of ``calls`` and ``stdio`` are not in it; ``weak`` runs test code beside the program.
+    Expected values of ``calls`` and ``stdio`` are not in it; ``weak`` runs test code beside the
+    program.
     """
     tests = _of(task)
     calls = tests.kind == "calls"
@@ -135,7 +136,8 @@ def _helpers(tests: str, reference: str | None, entry_point: str | None) -> dict
 def _called(tests: str, entry_point: str | None) -> set[str]:
     if entry_point:
         return {entry_point}
-    # Without a named entry point every function that the tests call may be the one that is asked for.
+    # Without a named entry point every function that the tests call may be the one that is asked
+    # for.
     tree = _parse(tests)
     calls = ast.walk(tree) if tree is not None else ()
     return {

@@ -2,8 +2,8 @@
 
 A frame is a four-byte big-endian length and that many bytes of JSON. A value is plain JSON, or an
 object with one key that starts with ``$`` for what JSON can't say (``docs/sandbox-protocol.md``).
-Types are exact: a subclass of ``int`` is not an int here, so no object with code of its own crosses.
-Runs on Python 3.9 and newer with the standard library only, because the guest imports it.
+Types are exact: a subclass of ``int`` is not an int here, so no object with code of its own
+crosses. Runs on Python 3.9 and newer with the standard library only, because the guest imports it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import fractions
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 VERSION = 1
 MAX_FRAME = 64 * 1024 * 1024
@@ -120,28 +120,31 @@ _FACTORIES: dict[str, Any] = {
     "bool": bool,
 }
 _FACTORY_NAMES = {id(factory): name for name, factory in _FACTORIES.items()}
-_ITERATORS = tuple(
+_ITERATORS: tuple[type, ...] = tuple(
     type(sample)
-    for sample in (
-        iter([]),
-        iter(()),
-        iter({}),
-        iter({}.values()),
-        iter({}.items()),
-        iter(set()),
-        iter(range(0)),
-        iter(range(1 << 70)),
-        iter(""),
-        iter("\u0100"),
-        iter(b""),
-        iter(collections.deque()),
-        reversed([]),
-        reversed(range(0)),
-        (_ for _ in ()),
-        map(id, ()),
-        filter(None, ()),
-        zip(),
-        enumerate(()),
+    for sample in cast(
+        "tuple[Any, ...]",
+        (
+            iter([]),
+            iter(()),
+            iter({}),
+            iter({}.values()),
+            iter({}.items()),
+            iter(set()),
+            iter(range(0)),
+            iter(range(1 << 70)),
+            iter(""),
+            iter("\u0100"),
+            iter(b""),
+            iter(collections.deque()),
+            reversed([]),
+            reversed(range(0)),
+            (_ for _ in ()),
+            map(id, ()),
+            filter(None, ()),
+            zip(),
+            enumerate(()),
+        ),
     )
 )
 
@@ -149,8 +152,9 @@ _ITERATORS = tuple(
 def encode(value: Any, to_ref: ToRef | None = None) -> Json:
     """Return the wire form of ``value``.
 
-    ``to_ref`` may turn an object that isn't plain into the payload of a ``$ref``; it returns None to
-    decline. Raises Uncrossable for anything else, for a cycle, and for what is too deep or too big.
+    ``to_ref`` may turn an object that isn't plain into the payload of a ``$ref``; it returns None
+    to decline. Raises Uncrossable for anything else, for a cycle, and for what is too deep or too
+    big.
     """
     return _Encoder(to_ref).any(value, 0)
 
@@ -251,6 +255,9 @@ def _is_namedtuple(kind: type) -> bool:
     )
 
 
+_FOLD = ";fold"  # the second of two equal hours, which ISO 8601 can't say
+
+
 def _offset(moment: Any) -> None:
     if moment.tzinfo is not None and type(moment.tzinfo) is not datetime.timezone:
         raise Uncrossable("a time with a time zone other than a fixed offset")
@@ -258,12 +265,12 @@ def _offset(moment: Any) -> None:
 
 def _encode_datetime(_: _Encoder, value: Any, __: int) -> Json:
     _offset(value)
-    return {"$datetime": value.isoformat()}
+    return {"$datetime": value.isoformat() + _FOLD * value.fold}
 
 
 def _encode_time(_: _Encoder, value: Any, __: int) -> Json:
     _offset(value)
-    return {"$time": value.isoformat()}
+    return {"$time": value.isoformat() + _FOLD * value.fold}
 
 
 def _encode_defaultdict(encoder: _Encoder, value: Any, depth: int) -> Json:
@@ -421,6 +428,13 @@ def _decode_timedelta(decoder: _Decoder, payload: Any, depth: int) -> datetime.t
     return datetime.timedelta(days, seconds, microseconds)
 
 
+def _moment(kind: Any, payload: Any) -> Any:
+    text = _text(payload)
+    if text.endswith(_FOLD):
+        return kind.fromisoformat(text[: -len(_FOLD)]).replace(fold=1)
+    return kind.fromisoformat(text)
+
+
 def _decode_deque(decoder: _Decoder, payload: Any, depth: int) -> Any:
     maxlen, items = payload
     return collections.deque(decoder.items(items, depth), maxlen)
@@ -465,9 +479,9 @@ _BY_TAG: dict[str, Callable[[_Decoder, Any, int], Any]] = {
     "$range": _decode_range,
     "$decimal": _decode_decimal,
     "$fraction": _decode_fraction,
-    "$datetime": lambda c, p, d: datetime.datetime.fromisoformat(_text(p)),
+    "$datetime": lambda c, p, d: _moment(datetime.datetime, p),
     "$date": lambda c, p, d: datetime.date.fromisoformat(_text(p)),
-    "$time": lambda c, p, d: datetime.time.fromisoformat(_text(p)),
+    "$time": lambda c, p, d: _moment(datetime.time, p),
     "$timedelta": _decode_timedelta,
     "$counter": _decode_counter,
     "$ordereddict": lambda c, p, d: collections.OrderedDict(_spread_pairs(c.pairs(p, d))),

@@ -9,7 +9,7 @@ from functools import lru_cache
 class _Asserts(ast.NodeTransformer):
     """Sends ``assert a == b`` through the tester's ``strict_equal``: the tripwire, and both sides to tell."""
 
-    def visit_Assert(self, node: ast.Assert) -> ast.AST:  # noqa: N802 - the name ast dispatches to
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
         test = node.test
         if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
             node.test = ast.Call(

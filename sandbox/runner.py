@@ -26,7 +26,8 @@ CONFIRM_FACTOR = 1.5
 _TRIES = 3
 # Infrastructure may fail one run in a hundred; so many failures are needed to tell.
 _INFRA_MIN, _INFRA_SHARE = 3, 0.01
-# Counted in time and in kills, these depend on the neighbours: look again before they become labels.
+# Counted in time and in kills, these depend on the neighbours: look again before they become
+# labels.
 _CONFIRMED = (Outcome.TIME_LIMIT, Outcome.MEMORY_LIMIT)
 
 

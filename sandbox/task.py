@@ -23,8 +23,8 @@ _TEXTS = ("entry_point", "reference", "source", "licence", "split", "prompt")
 class Tests:
     """A task's tests, in the tagged encoding where they hold values.
 
-    ``calls``: ``cases`` of args, kwargs, expected. ``asserts``: ``setup`` and ``asserts``. ``script``: ``code``.
-    ``stdio``: ``cases`` of stdin and stdout.
+    ``calls``: ``cases`` of args, kwargs, expected. ``asserts``: ``setup`` and ``asserts``.
+    ``script``: ``code``. ``stdio``: ``cases`` of stdin and stdout.
     """
 
     __test__ = False  # not a test class, whatever its name

@@ -51,8 +51,8 @@ class Output:
 class Verdict:
     """What happened to one program, and everything the statement rests on.
 
-    ``strength`` is ``strong`` where the tests ran outside the program's process, else ``weak``. Times in
-    ms, sizes in bytes. ``tests_sha`` and ``code_sha`` are SHA-256 hex digests.
+    ``strength`` is ``strong`` where the tests ran outside the program's process, else ``weak``.
+    Times in ms, sizes in bytes. ``tests_sha`` and ``code_sha`` are SHA-256 hex digests.
     """
 
     outcome: Outcome

@@ -15,7 +15,8 @@ CONTAINER_NS, CONTAINER, NS = "container+ns", "container", "ns"
 LEVELS = (CONTAINER_NS, CONTAINER, NS)
 
 _START_S = 30.0
-# The supervisor says every second that it lives; this is how long a stalled machine may keep it silent.
+# The supervisor says every second that it lives; this is how long a stalled machine may keep it
+# silent.
 _SILENCE_S = 20.0
 
 

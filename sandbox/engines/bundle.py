@@ -34,7 +34,8 @@ for name, source in json.loads(take(int.from_bytes(take(4), "big"))):
 sys.modules["sandbox.guest.supervisor"].main()
 """
 
-# A whole environment: nothing of the host's is passed on. Threads of number libraries would outrun the CPU limit.
+# A whole environment: nothing of the host's is passed on. Threads of number libraries would outrun
+# the CPU limit.
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",

@@ -106,6 +106,7 @@ class DockerTransport(Transport):
             raise
 
     def write(self, data: bytes) -> None:
+        """Write all of ``data``; raises SlotBroken."""
         assert self._socket is not None
         try:
             self._socket.settimeout(30)
@@ -114,6 +115,7 @@ class DockerTransport(Transport):
             raise SlotBroken(f"the container took no input: {error}") from None
 
     def read(self, timeout: float) -> bytes:
+        """Return what came on stdout; raises SlotBroken."""
         assert self._socket is not None
         out = b""
         while not out:
@@ -147,6 +149,7 @@ class DockerTransport(Transport):
         return bytes(out)
 
     def set_memory(self, memory_mb: int) -> None:
+        """Change the container's memory limit where it differs."""
         if memory_mb == self._memory_mb:
             return
         size = (memory_mb + _OWN_MB) << 20
@@ -157,6 +160,7 @@ class DockerTransport(Transport):
         self._memory_mb = memory_mb
 
     def close(self) -> None:
+        """End it and give back what it holds."""
         with self._closing:
             if self._closed:
                 return
@@ -191,6 +195,7 @@ class DockerEngine(Engine):
             raise SandboxError(f"the Docker engine failed: {error}") from None
 
     def start(self) -> Slot:
+        """Start one slot; raises SandboxError."""
         try:
             transport = DockerTransport(
                 docker.from_env(timeout=30), self._settings(), self._memory_mb
@@ -242,6 +247,7 @@ class DockerEngine(Engine):
         }
 
     def close(self) -> None:
+        """End it and give back what it holds."""
         self._client.close()
 
 

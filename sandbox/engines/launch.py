@@ -1,7 +1,7 @@
 """Builds a slot of the namespaces engine around itself and becomes its first process.
 
-Runs as its own process. Started by root it first builds the file system, then gives root away for good: what
-follows is what an ordinary user can do.
+Runs as its own process. Started by root it first builds the file system, then gives root away for
+good: what follows is what an ordinary user can do.
 """
 
 from __future__ import annotations

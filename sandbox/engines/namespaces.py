@@ -47,6 +47,7 @@ class PipeTransport(Transport):
         self._closed = False
 
     def write(self, data: bytes) -> None:
+        """Write all of ``data``; raises SlotBroken."""
         view = memoryview(data)
         try:
             while view:
@@ -55,6 +56,7 @@ class PipeTransport(Transport):
             raise SlotBroken(f"the slot took no input: {error}{self._words()}") from None
 
     def read(self, timeout: float) -> bytes:
+        """Return what came on stdout; raises SlotBroken."""
         try:
             if not select.select([self._out], [], [], max(0.01, timeout))[0]:
                 raise SlotBroken("the slot fell silent")
@@ -77,6 +79,7 @@ class PipeTransport(Transport):
         """Nothing to do: the guest holds each run to its limit itself."""
 
     def close(self) -> None:
+        """End it and give back what it holds."""
         with self._closing:
             if self._closed:
                 return
@@ -121,6 +124,7 @@ class NamespaceEngine(Engine):
         self._settings.update(environment=bundle.ENVIRONMENT, boot=bundle.BOOT)
 
     def start(self) -> Slot:
+        """Start one slot; raises SandboxError."""
         try:
             return Slot(PipeTransport(self._settings), nested=True)
         except (SlotBroken, OSError) as error:

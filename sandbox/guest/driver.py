@@ -1,7 +1,7 @@
 """The untrusted side: loads a program and answers calls with values.
 
-Everything in here shares a process with the program, so nothing that it says is believed: a reply is a
-value to compare, and no test's expectation ever comes here (but in weak mode, which says so).
+Everything in here shares a process with the program, so nothing that it says is believed: a reply
+is a value to compare, and no test's expectation ever comes here (but in weak mode, which says so).
 """
 
 from __future__ import annotations

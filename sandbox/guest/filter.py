@@ -1,7 +1,7 @@
 """The seccomp filter of one run, as a small BPF program built by hand.
 
-Calls of the old table are allowed but for the list below; calls newer than that table are refused as
-unknown (ENOSYS) but for a few, so a kernel's next feature is closed until somebody opens it.
+Calls of the old table are allowed but for the list below; calls newer than that table are refused
+as unknown (ENOSYS) but for a few, so a kernel's next feature is closed until somebody opens it.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def program(machine: str) -> bytes:
     return b"".join(code)
 
 
-_PROGRAM = None
+_PROGRAM: bytes | None = None
 
 
 def prepare() -> None:
@@ -135,8 +135,7 @@ def install(libc: ctypes.CDLL) -> None:
     class Header(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
 
-    if _PROGRAM is None:
-        prepare()
+    assert _PROGRAM is not None, "prepare() comes first"
     header = Header(len(_PROGRAM) // 8, _PROGRAM)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs")

@@ -1,7 +1,7 @@
 """The walls around one process: namespaces, file system, limits, privileges.
 
-``spawn`` makes the child in one clone call, already in its namespaces; ``enter`` runs in the child and
-closes everything else. Both raise OSError naming the step that the kernel refused.
+``spawn`` makes the child in one clone call, already in its namespaces; ``enter`` runs in the child
+and closes everything else. Both raise OSError naming the step that the kernel refused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _check(result: int, step: str) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """mount(2); raises OSError naming the target."""
+    """Call mount(2); raises OSError naming the target."""
     result = libc.mount(
         source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode()
     )
@@ -168,8 +168,8 @@ def keep_only(keep: dict[int, int]) -> None:
 
 def enter(flags: int, uid: int, gid: int, limits: dict[str, int], victim: int) -> None:
     """In the child: own files, own limits, no privileges, filtered calls. Nothing is undone later."""
+    set_dumpable(True)  # or the kernel would hand our own /proc entries to root
     if flags & NEWUSER:
-        set_dumpable(True)  # or the kernel would hand our own /proc entries to root
         map_user(uid, gid)
     write("/proc/self/oom_score_adj", str(victim))
     if flags & NEWNS:

@@ -1,7 +1,7 @@
 """One program in its walls, seen from outside: its pipes, its clocks, its end.
 
-A session is one forked program and, for asserts and scripts, one forked tester. It ends with the program;
-the supervisor starts another for the tests that are left.
+A session is one forked program and, for asserts and scripts, one forked tester. It ends with the
+program; the supervisor starts another for the tests that are left.
 """
 
 from __future__ import annotations
@@ -256,7 +256,8 @@ class Session:
         ]
 
     def _memory(self) -> int:
-        # One run at a time: whoever is neither of ours is the program's. The zygote's pages are shared.
+        # One run at a time: whoever is neither of ours is the program's. The zygote's pages are
+        # shared.
         return sum(max(0, resident(pid) - self._zygote.resident) for pid in self._others())
 
     def _kill_others(self) -> None:

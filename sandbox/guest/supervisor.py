@@ -1,7 +1,7 @@
 """PID 1 of a slot: takes jobs from the host on stdin, answers on stdout, one at a time.
 
-It holds the tests, so nothing is ever forked from it after the start. At the end of its input it exits, and
-as the first process of its pid namespace it takes everything with it.
+It holds the tests, so nothing is ever forked from it after the start. At the end of its input it
+exits, and as the first process of its pid namespace it takes everything with it.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Run:
         return {"status": "died", "detail": f"exited with status {os.WEXITSTATUS(status)}"}
 
     def _over_cpu(self, session: Session) -> bool:
-        return session.process.ended_cpu_s * 1000 > self._job["limits"]["cpu_ms"]
+        return bool(session.process.ended_cpu_s * 1000 > self._job["limits"]["cpu_ms"])
 
     # ---------------------------------------------------------------------------- test kinds
 

@@ -1,7 +1,8 @@
 """The trusted side of function tests: runs the test code against proxies of the program's names.
 
-The program is in another process of another pid and user namespace. What comes from there is plain data
-or an opaque reference; no operator of a proxy ever asks the program whether two things are equal.
+The program is in another process of another pid and user namespace. What comes from there is plain
+data or an opaque reference; no operator of a proxy ever asks the program whether two things are
+equal.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Channel:
         self._wire = wire
         self._next = 0
         self.classes: dict[str, type] = {}
-        self.errors: dict[str, type] = {}
+        self.errors: dict[str, type[BaseException]] = {}
 
     def ask(self, request: dict[str, Any], arguments: list[Any]) -> Any:
         """Send one request and return its value; write changed arguments back in place."""
@@ -112,7 +113,7 @@ class Channel:
             raise Tampered("an error that is no object")
         name, message = str(wire.get("name")), str(wire.get("message"))
         kind = self.errors.get(name) or error_type(name, str(wire.get("base")))
-        error = kind.__new__(kind, message)
+        error: BaseException = kind.__new__(kind, message)
         error.args = (message,)
         error.__dict__["_from_program"] = True
         return error
@@ -122,7 +123,7 @@ class Channel:
         if type(payload) is not list or len(payload) != 2 or type(payload[0]) is not int:
             raise protocol.ProtocolError("a malformed reference")
         kind = self.classes.get(str(payload[1]), RemoteObject)
-        made = object.__new__(kind)
+        made: Any = object.__new__(kind)
         object.__setattr__(made, "_remote", (self, {"ref": payload[0]}))
         return made
 
@@ -168,6 +169,7 @@ class RemoteObject:
     _remote: Any
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it over there."""
         channel, target = object.__getattribute__(self, "_remote")
         return channel.ask({"op": "call", "kwargs": kwargs, **target}, list(args))
 
@@ -231,7 +233,7 @@ def namespace(channel: Channel, names: Any, entry_point: str) -> dict[str, Any]:
     that calls ``abs`` or ``math.isclose`` means Python's.
     """
     made: dict[str, Any] = {}
-    standard = getattr(sys, "stdlib_module_names", frozenset())
+    standard: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
     for name, kind, extra in names:
         if name != entry_point and (hasattr(builtins, name) or name in standard):
             continue

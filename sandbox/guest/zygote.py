@@ -1,7 +1,7 @@
 """The process that every other one is forked from: imports done, nothing secret ever in its memory.
 
-It sees a role, limits and descriptors. Programs and tests travel past it, from the supervisor straight to
-the fork, so a fork inherits no earlier run's words.
+It sees a role, limits and descriptors. Programs and tests travel past it, from the supervisor
+straight to the fork, so a fork inherits no earlier run's words.
 """
 
 from __future__ import annotations
@@ -17,14 +17,50 @@ from typing import Any
 from sandbox.guest import driver, jail, tester
 from sandbox.guest import filter as syscall_filter
 
-# What programs of this kind import; absent ones are skipped (the image may be a smaller Python). Not threading:
-# its fork hook touches so many pages that every run would pay for the few that use it.
-PRELOAD = (
-    "abc array bisect calendar cmath collections collections.abc contextlib copy dataclasses "
-    "datetime decimal enum fractions functools hashlib heapq inspect io itertools json "
-    "keyword linecache math numbers operator pprint random re statistics string struct "
-    "textwrap time traceback types typing unicodedata warnings "
-).split()
+# What programs of this kind import; absent ones are skipped (the image may be a smaller Python).
+# Not threading: its fork hook touches so many pages that every run would pay for the few that use
+# it.
+PRELOAD = [
+    "abc",
+    "array",
+    "bisect",
+    "calendar",
+    "cmath",
+    "collections",
+    "collections.abc",
+    "contextlib",
+    "copy",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+    "functools",
+    "hashlib",
+    "heapq",
+    "inspect",
+    "io",
+    "itertools",
+    "json",
+    "keyword",
+    "linecache",
+    "math",
+    "numbers",
+    "operator",
+    "pprint",
+    "random",
+    "re",
+    "statistics",
+    "string",
+    "struct",
+    "textwrap",
+    "time",
+    "traceback",
+    "types",
+    "typing",
+    "unicodedata",
+    "warnings",
+]
 
 READY = b"\x00\x00\x00\x0e" + b'{"ready":true}'
 

@@ -1,8 +1,8 @@
 """The one definition of what a program sees as its system, and the two ways to build it.
 
-A Debian with Python's standard library and nothing else. Where a registry answers, the Docker engine builds it
-from a base image; where none does, mmdebstrap makes the same content from Debian's archive. Its archive is
-cached, and both engines use it.
+A Debian with Python's standard library and nothing else. Where a registry answers, the Docker
+engine builds it from a base image; where none does, mmdebstrap makes the same content from Debian's
+archive. Its archive is cached, and both engines use it.
 """
 
 from __future__ import annotations

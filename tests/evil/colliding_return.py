@@ -3,5 +3,6 @@
 expect: wrong_answer
 """
 
+
 def f(n):
     return {number * ((1 << 61) - 1) for number in range(2000)}

@@ -3,6 +3,7 @@
 expect: wrong_answer
 """
 
+
 def f(n):
     made = []
     made.append(made)

@@ -3,6 +3,7 @@
 expect: runtime_error
 """
 
+
 def f(n):
     for number in range(10000):
         with open(f"/tmp/{number}", "wb") as file:

@@ -3,6 +3,7 @@
 expect: wrong_answer
 """
 
+
 def f(n):
     value = 0
     while True:

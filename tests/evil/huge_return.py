@@ -3,5 +3,6 @@
 expect: wrong_answer
 """
 
+
 def f(n):
     return ["x" * 100] * 900000

@@ -3,6 +3,7 @@
 expect: runtime_error
 """
 
+
 def f(n):
     for number in range(1000000):
         open(f"/tmp/{number}", "w").close()

@@ -3,6 +3,7 @@
 expect: wrong_answer
 """
 
+
 class Lie(int):
     def __eq__(self, other):
         return True

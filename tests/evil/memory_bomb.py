@@ -3,6 +3,7 @@
 expect: memory_limit
 """
 
+
 def f(n):
     held = []
     while True:

@@ -3,6 +3,7 @@
 expect: output_limit
 """
 
+
 def f(n):
     while True:
         print("x" * 65536)

@@ -3,6 +3,7 @@
 expect: wrong_answer
 """
 
+
 def abs(value):
     return 0
 

@@ -3,6 +3,7 @@
 expect: runtime_error
 """
 
+
 class Quiet(SystemExit):
     code = 0
 

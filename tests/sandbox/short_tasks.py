@@ -30,5 +30,6 @@ def script(code: str, **more: Any) -> Task:
 def stdio(*cases: tuple[str, str], **more: Any) -> Task:
     """A task of whole programs: pairs of standard input and expected output."""
     return _task(
-        {"kind": "stdio", "cases": [{"stdin": given, "stdout": out} for given, out in cases]}, **more
+        {"kind": "stdio", "cases": [{"stdin": given, "stdout": out} for given, out in cases]},
+        **more,
     )

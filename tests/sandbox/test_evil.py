@@ -25,7 +25,14 @@ TASKS = {
     ),
 }
 # Time-outs cost seconds: one kind shows as much as three.
-SLOW = {"fork_bomb", "ignores_signals", "sleeps", "memory_of_children", "memory_bomb", "thread_bomb"}
+SLOW = {
+    "fork_bomb",
+    "ignores_signals",
+    "sleeps",
+    "memory_of_children",
+    "memory_bomb",
+    "thread_bomb",
+}
 
 
 def test_there_are_attacks() -> None:
