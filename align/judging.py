@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from align import rows as schemas
 from align.artifacts import Row
+from align.checkpoint import weights_sha
 from align.errors import InputError, ServingError
 from align.serving import served_name
 from align.settings import JudgeSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.tables import read_rows
-from judges import Candidate, Judge, JudgeError, Judgement, load_rubric, within_problem_auroc
+from judges import (
+    AnswerCache,
+    Candidate,
+    Judge,
+    JudgeError,
+    Judgement,
+    Rubric,
+    Status,
+    load_rubric,
+    within_problem_auroc,
+)
+
+_ATTEMPTS = 3
 
 
 def run(
@@ -44,29 +59,71 @@ def run(
         rubric = load_rubric(settings.rubric)
     except JudgeError as error:
         raise InputError(str(error)) from error
-    by_id = {row["sample_id"]: row for row in samples}
     with out.table("judgements", schemas.JUDGEMENT, "sample_id") as writer:
         todo = [row for row in samples if row["sample_id"] not in writer.done]
         with context.progress("judge", len(samples)) as bar:
             bar.advance(len(samples) - len(todo))
-            if todo:
-                judge = _open_judge(settings, inputs, context, rubric)
-                candidates = (
-                    Candidate(row["sample_id"], task_text(tasks[row["task_id"]]), row["code"])
-                    for row in todo
-                )
-                try:
-                    for judgement in judge.score_many(candidates):
-                        writer.add(_row(judgement, by_id))
-                        bar.advance()
-                except JudgeError as error:
-                    raise ServingError(f"judging stopped: {error}") from error
+
+            def emit(row: Row) -> None:
+                writer.add(row)
+                bar.advance()
+
+            with closing(AnswerCache(out.path / "answers.jsonl")) as answers:
+                _judge_all(todo, tasks, settings, inputs, context, rubric, answers, emit)
     rows = [row for _, row in read_rows(out.path / "judgements")]
     return _summary(rows, outcomes, writer.content_sha(), skips)
 
 
+def _judge_all(
+    samples: list[Row],
+    tasks: Mapping[str, Row],
+    settings: JudgeSettings,
+    inputs: Mapping[str, Path],
+    context: Context,
+    rubric: Rubric,
+    answers: AnswerCache,
+    emit: Callable[[Row], None],
+) -> None:
+    """Judges every sample; what the server failed on is asked again, of a new one if it died."""
+    by_id = {row["sample_id"]: row for row in samples}
+    name = _judge_id(settings, inputs)
+    for _ in range(_ATTEMPTS):
+        if not by_id:
+            return
+        judge = _open_judge(settings, inputs, context, rubric, answers)
+        candidates = (
+            Candidate(row["sample_id"], task_text(tasks[row["task_id"]]), row["code"])
+            for row in list(by_id.values())
+        )
+        try:
+            for judgement in judge.score_many(candidates):
+                if judgement.status is Status.INFRA_ERROR:
+                    context.log("infra_error", detail=judgement.detail)
+                else:
+                    emit(_row(judgement, by_id.pop(judgement.candidate_ids[0]), name))
+        except JudgeError as error:
+            raise ServingError(f"judging stopped: {error}") from error
+    if by_id:
+        raise ServingError(
+            f"{len(by_id)} of {len(samples)} samples could not be judged: the judge's server "
+            f"failed {_ATTEMPTS} times (see log.jsonl); the others are kept: run the same command "
+            "again"
+        )
+
+
+def _judge_id(settings: JudgeSettings, inputs: Mapping[str, Path]) -> str:
+    """Names the judge by what it is, not by where it lies or under which name it is served."""
+    if settings.endpoint:
+        return str(settings.model)
+    return f"{inputs['model'].name}@{weights_sha(inputs['model'])[:12]}"
+
+
 def _open_judge(
-    settings: JudgeSettings, inputs: Mapping[str, Path], context: Context, rubric: Any
+    settings: JudgeSettings,
+    inputs: Mapping[str, Path],
+    context: Context,
+    rubric: Rubric,
+    answers: AnswerCache,
 ) -> Judge:
     if settings.endpoint:
         if not settings.model:
@@ -81,6 +138,7 @@ def _open_judge(
         seed=context.seed,
         concurrency=settings.concurrency,
         rationale_tokens=settings.rationale_tokens,
+        cache=answers,
     )
 
 
@@ -119,11 +177,10 @@ def _choose(
     return ordered[:limit]
 
 
-def _row(judgement: Judgement, samples: Mapping[str, Row]) -> Row:
-    sample_id = judgement.candidate_ids[0]
-    plain = judgement.to_row()
-    row = {name: plain.get(name) for name in schemas.JUDGEMENT.names}
-    row["sample_id"], row["task_id"] = sample_id, samples[sample_id]["task_id"]
+def _row(judgement: Judgement, sample: Row, judge: str) -> Row:
+    plain = replace(judgement, judge=judge).to_row()
+    row: Row = {name: plain.get(name) for name in schemas.JUDGEMENT.names}
+    row["sample_id"], row["task_id"] = sample["sample_id"], sample["task_id"]
     return row
 
 

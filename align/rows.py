@@ -93,6 +93,7 @@ JUDGEMENT = pa.schema(
         ("judge", pa.string()),
         ("prompt_sha", pa.string()),
         ("usage", pa.string()),
+        ("detail", pa.large_string()),
     ]
 )
 

@@ -9,6 +9,7 @@ judgement that failed has a status and no score. See docs/judging.md.
         print(judgement.candidate_ids, judgement.status, judgement.score)
 """
 
+from judges.cache import AnswerCache
 from judges.calibration import (
     Auroc,
     MeanScore,
@@ -23,6 +24,7 @@ from judges.pairwise import combine_orders
 from judges.rubric import Rubric, load_rubric, shipped_rubrics
 
 __all__ = [
+    "AnswerCache",
     "Auroc",
     "Candidate",
     "Judge",

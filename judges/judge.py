@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from judges.cache import AnswerCache
 from judges.client import ChatClient, server_root
 from judges.errors import JudgeError
 from judges.judgement import Candidate, Judgement, Preference
@@ -41,6 +42,7 @@ class Judge:
         api_key: Sent as a bearer token.
         injection_threshold: A score that falls by more than this share of the scale's range without
             comments and docstrings is flagged. None: no second look.
+        cache: Keeps answers; a request that it holds is not sent. Whoever opened it closes it.
 
     Raises:
         JudgeError: An argument can't work.
@@ -58,6 +60,7 @@ class Judge:
         timeout_s: float = 120,
         api_key: str | None = None,
         injection_threshold: float | None = 0.5,
+        cache: AnswerCache | None = None,
     ) -> None:
         """Sets the judge up; nothing is sent yet."""
         if concurrency < 1 or rationale_tokens < 1 or timeout_s <= 0:
@@ -77,7 +80,7 @@ class Judge:
         self._injection_threshold = injection_threshold
         root = server_root(base_url)
         self._connect: Callable[[], ChatClient] = lambda: ChatClient(
-            root, model, concurrency=concurrency, timeout_s=timeout_s, api_key=api_key
+            root, model, concurrency=concurrency, timeout_s=timeout_s, api_key=api_key, cache=cache
         )
         self._session: _Session | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

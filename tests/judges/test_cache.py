@@ -1,0 +1,48 @@
+"""Answers are kept through a kill; what was answered is not asked again."""
+
+from pathlib import Path
+
+import pytest
+
+from judges import AnswerCache, JudgeError
+from tests.judges.fault_server import FaultServer
+from tests.judges.test_faults import score
+
+
+def test_answers_survive_being_opened_again(tmp_path: Path) -> None:
+    first = AnswerCache(tmp_path / "answers.jsonl")
+    first.put("a", '{"text": "é"}')
+    # Not closed: a killed process closes nothing.
+    assert AnswerCache(tmp_path / "answers.jsonl").get("a") == '{"text": "é"}'
+    first.close()
+
+
+def test_a_torn_last_line_is_left_out_and_harms_no_later_one(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    cache = AnswerCache(path)
+    cache.put("a", "1")
+    cache.put("b", "2")
+    cache.close()
+    path.write_bytes(path.read_bytes()[:-5])
+    again = AnswerCache(path)
+    assert (again.get("a"), again.get("b")) == ("1", None)
+    again.put("c", "3")
+    again.close()
+    assert AnswerCache(path).get("c") == "3"
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "answers.jsonl")
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        cache._file = full
+        with pytest.raises(JudgeError, match="disk refused"):
+            cache.put("a", "1")
+    assert cache.get("a") is None
+
+
+def test_an_answered_request_is_not_sent_again(tmp_path: Path, server: FaultServer) -> None:
+    cache = AnswerCache(tmp_path / "answers.jsonl")
+    first = score(server.url, cache=cache)
+    requests = len(server.sent("rationale")), len(server.sent("label"))
+    assert score(server.url, cache=AnswerCache(tmp_path / "answers.jsonl")) == first
+    assert (len(server.sent("rationale")), len(server.sent("label"))) == requests
