@@ -141,14 +141,12 @@ def try_model(
 
 @recipes_app.command("ls")
 def recipes_ls() -> None:
-    """Lists the shipped recipes with the first line of what they do."""
-    from align.recipe import shipped_recipes
+    """Lists the shipped recipes with what they do."""
+    from align.recipe import about_recipe, shipped_recipes
 
     table = Table("name", "about")
     for name, path in shipped_recipes().items():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        about = next((x.lstrip("# ") for x in lines if x.startswith("#") and x.strip("# ")), "")
-        table.add_row(name, about)
+        table.add_row(name, about_recipe(path))
     console.print(table)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _TOKENS_OF_A_ROW = 160
 _TOKENS_OF_A_PROMPT = 200
 _SERVER_START_S = 40.0
+_PROBLEMS = 164  # HumanEval's
 _GIB = 2**30
 
 
@@ -137,7 +138,7 @@ def _seconds(instance: Instance, model: _Model, rate: float, rows: int, tasks: i
             settings.rationale_tokens * decode + 2 * _TOKENS_OF_A_PROMPT * prefill
         )
     if isinstance(settings, EvalSettings):
-        problems = sum(number or 164 for number in settings.benchmarks.values())
+        problems = sum(number or _PROBLEMS for number in settings.benchmarks.values())
         tokens = problems * settings.max_tokens / 3
         return _SERVER_START_S / 2 + tokens * decode + problems * _TOKENS_OF_A_PROMPT * prefill
     return 10.0

@@ -114,6 +114,13 @@ def shipped_recipes() -> dict[str, Path]:
     }
 
 
+def about_recipe(path: Path) -> str:
+    """Returns what a recipe says of itself: the paragraph behind its command, in one line."""
+    head = path.read_text(encoding="utf-8").split("\n\n")[0]
+    paragraphs = head.replace("\n# ", "\n").split("\n#\n")
+    return " ".join(paragraphs[1].split()) if len(paragraphs) > 1 else ""
+
+
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies `--set key=value` overrides.
 

@@ -123,8 +123,8 @@ class Run:
         present = read_identity(self.path(instance.id))
         identity = None if waits else self.identity(instance)
         if identity is None:
-            begun = "begun, but " if present else ""
-            return Step(instance, "run", f"{begun}waits for {', '.join(waits)}", None)
+            more = f" and {len(waits) - 3} more" if len(waits) > 3 else ""
+            return Step(instance, "run", f"waits for {', '.join(waits[:3])}{more}", None)
         if present == identity:
             done = read_manifest(self.path(instance.id)) is not None
             state, reason = ("done", "") if done else ("resume", "begun, goes on")
