@@ -1,1 +1,1 @@
-"""code-align: turns a base code model into an Instruct model, with labels that come from running code."""
+"""code-align: a base code model becomes an Instruct model, with labels from running code."""

@@ -58,7 +58,7 @@ class DataSettings(Settings):
     rows: list[str] = Field(default_factory=list, description="tables of chat rows")
     tasks: list[str] = Field(default_factory=list, description="tables of tasks")
     decontaminate: list[str] = Field(
-        default_factory=lambda: ["humaneval"], description="benchmarks whose text must not be in it"
+        default=["humaneval"], description="benchmarks whose text must not be in it"
     )
     ngram: Positive = Field(default=10, description="words in a row that count as contamination")
     held_out: Share = Field(
@@ -91,7 +91,7 @@ class FimSettings(Settings):
     """Fill-in-the-middle rows cut from real source files."""
 
     corpus: list[str] = Field(
-        default_factory=lambda: ["installed"],
+        default=["installed"],
         description="folders of source files; `installed` is the environment's own packages",
     )
     rows: Positive = 100
@@ -139,7 +139,7 @@ class PairSettings(Settings):
     """How preference pairs are built."""
 
     rules: list[Literal["exec_strict", "judge_within_accepted"]] = Field(
-        default_factory=lambda: ["exec_strict", "judge_within_accepted"]
+        default=["exec_strict", "judge_within_accepted"]
     )
     per_task: Positive = Field(default=4, description="pairs of one task at the most")
     per_sample: Positive = Field(default=2, description="uses of one sample at the most")
@@ -170,7 +170,7 @@ class EvalSettings(Settings):
     """Which benchmarks are run on which checkpoints."""
 
     benchmarks: dict[str, Positive | None] = Field(
-        default_factory=lambda: {"humaneval": None},
+        default={"humaneval": None},
         description="`humaneval`, `humaneval_infilling`, `held_out`: problems taken (null: all)",
     )
     checkpoints: list[str] | None = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 
 def answer(model: str, prompt: str, suffix: str | None, max_tokens: int) -> None:
@@ -24,7 +25,8 @@ def answer(model: str, prompt: str, suffix: str | None, max_tokens: int) -> None
 
     folder = resolve_model(model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    # The class is known when the folder is read, so its type says nothing here.
+    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     if torch.cuda.is_available():
         network = network.cuda()
     if suffix is None:

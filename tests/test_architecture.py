@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("data", "fim", "sft", "dpo", "sampling", "selection", "preference", "evaluation", "export")
+STAGES = (
+    "data",
+    "fim",
+    "sft",
+    "dpo",
+    "sampling",
+    "selection",
+    "preference",
+    "evaluation",
+    "export",
+)
 STAGE_FILES = ("verify", "judging")
 
 
@@ -65,7 +75,11 @@ def test_a_stage_never_imports_another_stage() -> None:
             if parts[0] != "align" or len(parts) < 2 or name.startswith(libraries):
                 continue
             other = parts[1]
-            if other in (*STAGES, *STAGE_FILES) and other != stage and (stage, other) not in allowed:
+            if (
+                other in (*STAGES, *STAGE_FILES)
+                and other != stage
+                and (stage, other) not in allowed
+            ):
                 found.append(f"{path.relative_to(ROOT)} imports {name}")
             if other in ("run", "cli", "verbs", "pipeline"):
                 found.append(f"{path.relative_to(ROOT)} imports {name}")
@@ -78,5 +92,7 @@ def test_the_command_starts_without_loading_torch(module: str) -> None:
     import sys
 
     code = f"import sys, {module}; print('torch' in sys.modules or 'transformers' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "False"

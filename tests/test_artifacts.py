@@ -131,7 +131,10 @@ def test_two_rows_with_one_id_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_row_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with open_table(tmp_path) as writer, pytest.raises(ArtifactError, match="unknown \\['extra'\\]"):
+    with (
+        open_table(tmp_path) as writer,
+        pytest.raises(ArtifactError, match="unknown \\['extra'\\]"),
+    ):
         writer.add({**row(0), "extra": 1})
 
 

@@ -43,7 +43,9 @@ def names(matches: Iterable[Any]) -> list[tuple[str, str]]:
 
 
 def test_what_passes_is_chosen_and_what_fails_is_rejected() -> None:
-    found = list(exec_strict([candidate("a", "wrong_answer", BAD), candidate("b", "accepted", GOOD)], 0))
+    found = list(
+        exec_strict([candidate("a", "wrong_answer", BAD), candidate("b", "accepted", GOOD)], 0)
+    )
     assert names(found) == [("b", "a")]
     assert found[0].margin == 0.5
 

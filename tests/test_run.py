@@ -43,8 +43,12 @@ class World:
         source = External("data.rows[0]", self.source, lambda: path_sha(self.source))
         return [
             Instance("first", "first", "", self.settings["first"], {"source": source}),
-            Instance("second", "sft", "", self.settings["second"], {"rows": Upstream("first", "t")}),
-            Instance("third", "third", "", self.settings["third"], {"rows": Upstream("second", "t")}),
+            Instance(
+                "second", "sft", "", self.settings["second"], {"rows": Upstream("first", "t")}
+            ),
+            Instance(
+                "third", "third", "", self.settings["third"], {"rows": Upstream("second", "t")}
+            ),
         ]
 
     def stage(self, name: str) -> Callable[..., Summary]:
