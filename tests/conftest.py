@@ -27,7 +27,7 @@ class RecordingBar:
 
 
 class RecordingContext:
-    """A context for stages that need neither a model server nor a sandbox; it keeps what was said."""
+    """A context for stages without a model server or a sandbox; it keeps what was said."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

@@ -99,7 +99,7 @@ def test_a_killed_training_ends_with_the_same_weights(
 ) -> None:
     inputs = {"model": model, "pairs": pairs}
     whole, _ = train("dpo", FAST, inputs, tmp_path / "whole")
-    train_until_killed("step:5", "dpo", FAST, inputs, tmp_path / "killed")
+    train_until_killed(["step:5"], "dpo", FAST, inputs, tmp_path / "killed")
     resumed, context = train("dpo", FAST, inputs, tmp_path / "killed")
     assert [step["step"] for step in context.steps()] == [5, 6, 7, 8, 9]
     assert resumed.content_sha == whole.content_sha
@@ -139,9 +139,10 @@ def test_a_row_that_is_no_pair_is_named(
 def test_a_reference_that_is_not_the_policy_stops_the_training(
     model: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from align import training
     from align.dpo import stage
 
-    config = stage.lora_config
+    config = training.lora_config
 
     def not_fresh(settings: Any) -> Any:
         made = config(settings)

@@ -159,7 +159,7 @@ def test_a_pair_keeps_its_history_and_trl_sees_three_columns(tmp_path: Path) -> 
 
 def test_equal_code_under_another_layout_makes_no_pair(tmp_path: Path) -> None:
     same = "# a comment\n" + GOOD
-    with pytest.raises(InputError, match="no pair could be built.*'same code': 1"):
+    with pytest.raises(InputError, match=r"no pair could be built.*'same code': 1"):
         build(
             tmp_path,
             [sample("a", GOOD), sample("b", same)],

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from tokenizers import AddedToken, Tokenizer, models, trainers
@@ -127,8 +128,8 @@ def build_tiny_model(
         num_key_value_heads=1,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
-        bos_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-        eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        bos_token_id=tokenizer.added_tokens_encoder["<|endoftext|>"],
+        eos_token_id=tokenizer.added_tokens_encoder["<|im_end|>"],
         pad_token_id=tokenizer.pad_token_id,
         dtype="float32",
     )
@@ -156,7 +157,7 @@ def _tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
     merges = json.loads(bpe.to_str())["model"]["merges"]
     tokenizer = Qwen2Tokenizer(
         vocab=bpe.get_vocab(),
-        merges=[(left, right) for left, right in merges],
+        merges=cast(Any, [(left, right) for left, right in merges]),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
     )

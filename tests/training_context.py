@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,32 +66,66 @@ def train(
 
 
 def train_until_killed(
-    point: str,
+    points: Sequence[str],
     stage: str,
     settings: Mapping[str, Any],
     inputs: Mapping[str, Path],
     folder: Path,
-) -> None:
-    """Runs a stage in a process that SIGKILL ends at a point: `step:N`, `saving` or `merging`."""
+) -> list[list[str]]:
+    """Runs a stage again and again, each time in a process that SIGKILL ends at a point.
+
+    Args:
+        points: `step:N` (when that step is logged), `saving` (a point to resume from is written,
+            but has not its name yet) or `merging`, one for each run.
+        stage: `sft` or `dpo`.
+        settings: Its settings.
+        inputs: Its inputs.
+        folder: Its folder.
+
+    Returns:
+        What lay in the folder's `checkpoints` after each kill.
+    """
     plain = {name: str(path) for name, path in inputs.items()}
-    call = json.dumps([point, stage, dict(settings), plain, str(folder)])
+    call = json.dumps([list(points), stage, dict(settings), plain, str(folder)])
     command = [sys.executable, "-m", "tests.training_context", call]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == -signal.SIGKILL, result.stderr[-2000:]
+    assert result.returncode == 0, result.stderr[-2000:]
+    found: list[list[str]] = json.loads(result.stdout.splitlines()[-1])
+    return found
 
 
 def _main(call: str) -> None:
-    from align import training
+    import align.dpo
+    import align.sft  # noqa: F401  # once, before the processes that need it are forked
 
-    point, stage, settings, inputs, folder = json.loads(call)
+    points, stage, settings, inputs, folder = json.loads(call)
+    found = []
+    for point in points:
+        child = os.fork()
+        if child == 0:
+            _arm(point)
+            train(
+                stage, settings, {name: Path(path) for name, path in inputs.items()}, Path(folder)
+            )
+            os._exit(1)  # it was to be killed
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), f"{point}: the stage was not killed, but ended"
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        names = [path.name for path in (Path(folder) / "checkpoints").glob("checkpoint-*")]
+        found.append(sorted(names))
+    print(json.dumps(found))
+
+
+def _arm(point: str) -> None:
+    from align import training
 
     def die(*args: Any, **kwargs: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if point == "saving":  # the point's files are written, but it has not its name yet
-        training._fsync_tree = die  # type: ignore[assignment]
+    if point == "saving":
+        training._fsync_tree = die
     elif point == "merging":
-        training.save_checkpoint = die  # type: ignore[assignment]
+        training.save_checkpoint = die
     else:
         last = int(point.removeprefix("step:"))
         log = QuietContext.log
@@ -101,8 +135,7 @@ def _main(call: str) -> None:
             if fields.get("step") == last:
                 die()
 
-        QuietContext.log = log_or_die  # type: ignore[method-assign]
-    train(stage, settings, {name: Path(path) for name, path in inputs.items()}, Path(folder))
+        QuietContext.log = log_or_die  # type: ignore[method-assign,assignment]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every attack ends as its header says, on every engine, and an honest run right after it passes."""
+"""Every attack ends as its header says, on every engine, and the next honest run passes."""
 
 from __future__ import annotations
 

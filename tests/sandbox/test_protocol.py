@@ -1,8 +1,9 @@
-"""The codec: everything plain crosses exactly, nothing else does, and no bytes make it misbehave."""
+"""The codec: everything plain crosses exactly, nothing else does, whatever the bytes."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime
 import decimal
 import enum
@@ -206,10 +207,8 @@ JSON = st.recursive(
 @given(JSON)
 @settings(max_examples=300, deadline=None)
 def test_no_wire_value_does_more_than_be_refused(wire: Any) -> None:
-    try:
+    with contextlib.suppress(protocol.ProtocolError, protocol.Uncrossable):
         protocol.decode(wire)
-    except (protocol.ProtocolError, protocol.Uncrossable):
-        pass
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))

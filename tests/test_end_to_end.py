@@ -1,0 +1,234 @@
+"""The whole run with a tiny model: every stage real, then again with a kill in five of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align.artifacts import table_hash
+from align.tables import read_rows
+from tests.tiny import build_tiny_model
+
+KILLED_IN = ["data", "eval.start", "sample.fine", "verify.r1", "judge.r1", "pair.r1"]
+TABLES = {
+    "data": ["rows", "tasks", "held_out"],
+    "eval.start": ["samples", "verdicts"],
+    "sample.fine": ["samples"],
+    "verify.fine": ["verdicts"],
+    "select.fine": ["rows"],
+    "fim": ["rows"],
+    "sample.r1": ["samples"],
+    "verify.r1": ["verdicts"],
+    "judge.r1": ["judgements"],
+    "pair.r1": ["pairs"],
+    "eval.dpo": ["samples", "verdicts"],
+}
+RECIPE = """
+name: {name}
+model: {model}
+shards: {{rows: 2, seconds: 600}}
+# One request at a time and full precision: the same numbers whatever else is in flight, so that a
+# run that was cut can be compared with one that was not.
+serving: {{dtype: float32, max_num_seqs: 1, max_model_len: 1024, kv_cache_gib: 0.25}}
+data: {{rows: [{data}/rows.jsonl], tasks: [{data}/tasks.jsonl], held_out: 0.2}}
+sft:
+  coarse: {{learning_rate: 1.0e-4, batch_rows: 2, dtype: float32}}
+  fine: {{learning_rate: 1.0e-4, batch_rows: 2, dtype: float32}}
+  mixed: {{mix: {{fine: 0.5, fim: 0.5}}, max_rows: 8, batch_rows: 2, dtype: float32}}
+fim: {{corpus: [{data}/source], rows: 6, max_middle_chars: 60, max_context_chars: 160}}
+sample:
+  fine: {{n: 3, temperature: 0.8, max_tokens: 48}}
+  round: {{n: 4, temperature: 1.0, max_tokens: 48}}
+judge: {{rationale_tokens: 8, max_samples: 8}}
+pair: {{per_task: 2}}
+dpo: {{batch_pairs: 1, accumulate: 1, max_pairs: 6, dtype: float32}}
+eval:
+  benchmarks: {{humaneval: 3, humaneval_infilling: 2, held_out: null}}
+  checkpoints: [start, dpo]
+  max_tokens: 32
+export: {{}}
+"""
+
+
+def prompt_of(number: int) -> str:
+    return f"Write a Python function `plus_{number}(x)` that returns x plus {number}."
+
+
+def answer_of(number: int, sign: str) -> str:
+    return f"```python\ndef plus_{number}(x):\n    return x {sign} {number}\n```"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and a tiny model that answers right in about every second sample."""
+    folder = tmp_path_factory.mktemp("world")
+    data = folder / "data"
+    (data / "source").mkdir(parents=True)
+    tasks, rows, pairs = [], [], []
+    for number in range(12):
+        pairs += [(prompt_of(number), answer_of(number, sign)) for sign in "+-"]
+        cases = [{"args": [x], "expected": x + number} for x in (0, 1, -3)]
+        cases[0]["args"], cases[0]["expected"] = [7], 7 + number
+        messages = [{"role": "user", "content": prompt_of(number)}]
+        tasks.append(
+            {
+                "task_id": f"tiny/{number}",
+                "messages": messages,
+                "entry_point": f"plus_{number}",
+                "tests": {"kind": "calls", "cases": cases},
+                "reference": f"def plus_{number}(x):\n    return x + {number}\n",
+            }
+        )
+        answer = {"role": "assistant", "content": answer_of(number, "+")}
+        rows.append({"messages": [*messages, answer], "licence": "Apache-2.0"})
+    for name, content in (("tasks", tasks[1:]), ("rows", rows)):
+        text = "".join(json.dumps(row) + "\n" for row in content)
+        (data / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    source = "".join(f"def f{n}(x):\n    y = x * {n}\n    return y + {n}\n\n\n" for n in range(20))
+    (data / "source" / "functions.py").write_text(source, encoding="utf-8")
+    build_tiny_model(folder / "model", train_on=pairs, steps=1000)
+    return folder
+
+
+def recipe(world: Path, name: str) -> Path:
+    path = world / f"{name}.yaml"
+    text = RECIPE.format(name=name, model=world / "model", data=world / "data")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def align(world: Path, name: str, victim: str) -> subprocess.CompletedProcess[str]:
+    """Runs `align run` in a process group of its own."""
+    script = Path(__file__).parent / "kill_at_shard.py"
+    command = [sys.executable, str(script), str(world / f"{name}.sent"), victim]
+    command += ["run", str(recipe(world, name)), "--runs", str(world / "runs")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    return subprocess.run(
+        command,
+        start_new_session=True,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(world: Path) -> Path:
+    """The folder of a run that nobody interrupted."""
+    done = align(world, "whole", "-")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return world / "runs" / "whole"
+
+
+@pytest.fixture(scope="module")
+def cut(world: Path, whole: Path) -> Path:
+    """The folder of a run that was killed between two shards of one stage after the other."""
+    del whole  # one at a time: two servers do not fit beside each other
+    for victim in KILLED_IN:
+        done = align(world, "cut", victim)
+        assert done.returncode == -signal.SIGKILL, f"{victim}: {done.stdout}{done.stderr}"
+        assert not (world / "runs" / "cut" / victim / "manifest.json").exists()
+    done = align(world, "cut", "-")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return world / "runs" / "cut"
+
+
+def manifest(run: Path, instance: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / instance / "manifest.json").read_text())
+    return content
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+class TestWholeRun:
+    def test_every_stage_is_done_and_counted(self, whole: Path) -> None:
+        for instance, tables in TABLES.items():
+            assert manifest(whole, instance)["counts"], instance
+            for table in tables:
+                assert any(True for _ in read_rows(whole / instance / table)), f"{instance} {table}"
+        assert (whole / "report.html").stat().st_size > 10_000
+
+    def test_labels_come_from_running_the_code(self, whole: Path) -> None:
+        codes = {row["sample_id"]: row for _, row in read_rows(whole / "sample.r1" / "samples")}
+        seen = Counter()
+        for _, verdict in read_rows(whole / "verify.r1" / "verdicts"):
+            sample = codes[verdict["sample_id"]]
+            number = sample["task_id"].split("/")[1]
+            right = f"def plus_{number}(x):\n    return x + {number}"
+            if verdict["outcome"] == "accepted":
+                seen["accepted"] += 1
+            elif sample["code"] is not None and sample["code"].strip() == right:
+                raise AssertionError(f"a right answer got {verdict}")
+            else:
+                seen["refused"] += 1
+        assert min(seen["accepted"], seen["refused"]) > 3, seen
+
+    def test_pairs_point_from_refused_to_accepted(self, whole: Path) -> None:
+        outcomes = {
+            row["verdict_id"]: row["outcome"] for _, row in read_rows(whole / "verify.r1/verdicts")
+        }
+        pairs = [row for _, row in read_rows(whole / "pair.r1" / "pairs")]
+        assert pairs
+        for pair in pairs:
+            assert outcomes[pair["chosen_verdict_id"]] == "accepted"
+            if pair["rule"] == "exec_strict":
+                assert outcomes[pair["rejected_verdict_id"]] != "accepted"
+
+    def test_a_second_command_has_nothing_to_do(self, world: Path, whole: Path) -> None:
+        before = (whole / "report.html").stat().st_mtime_ns
+        done = align(world, "whole", "-")
+        assert done.returncode == 0, done.stderr
+        assert (whole / "report.html").stat().st_mtime_ns == before
+
+    def test_the_exported_model_answers_and_stops(self, whole: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = whole / "export" / "model"
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt_of(3)}], add_generation_prompt=True,
+            return_tensors="pt", return_dict=True,
+        )  # fmt: skip
+        with torch.no_grad():
+            output = model.generate(**ids, max_new_tokens=64, do_sample=False)
+        answer = output[0, ids["input_ids"].shape[1] :]
+        assert len(answer) < 64
+        assert "def plus_" in tokenizer.decode(answer)
+
+    @pytest.mark.parametrize("instance", TABLES)
+    def test_a_killed_run_ends_in_the_same_rows(
+        self, whole: Path, cut: Path, instance: str
+    ) -> None:
+        for table in TABLES[instance]:
+            first = [row for _, row in read_rows(whole / instance / table)]
+            second = [row for _, row in read_rows(cut / instance / table)]
+            assert len(second) == len(first), table
+            assert table_hash(second) == table_hash(first), table
+        assert manifest(cut, instance)["counts"] == manifest(whole, instance)["counts"]
+        assert manifest(cut, instance)["content_sha"] == manifest(whole, instance)["content_sha"]
+
+    @pytest.mark.parametrize("instance", ["sft.coarse", "sft.fine", "sft.mixed", "dpo.r1"])
+    def test_a_killed_run_ends_in_the_same_weights(
+        self, whole: Path, cut: Path, instance: str
+    ) -> None:
+        assert manifest(cut, instance)["content_sha"] == manifest(whole, instance)["content_sha"]
+
+    def test_no_answered_request_was_sent_again(self, world: Path, whole: Path, cut: Path) -> None:
+        del whole, cut
+        lines = Counter((world / "cut.sent").read_text(encoding="utf-8").splitlines())
+        once = Counter((world / "whole.sent").read_text(encoding="utf-8").splitlines())
+        assert set(once) <= set(lines)
+        # Several requests may be alike (two prompts for the judge); what counts is how often.
+        again = {line: (lines[line], once[line]) for line in lines if lines[line] > once[line]}
+        assert len(again) <= len(KILLED_IN), again
