@@ -1,4 +1,4 @@
-"""Whether a value is the expected one: Python's ``==`` on exact plain types, decided on the host."""
+"""Whether a value is the expected one: Python's ``==`` on exact plain types, on the host."""
 
 from __future__ import annotations
 

@@ -40,7 +40,10 @@ _HELD = _is(Outcome.ACCEPTED)
 _KERNEL = (
     "The namespaces or the seccomp filter are not in force: use a newer kernel, or another engine"
 )
-_LIMITS = "The limit is not enforced here: check the engine's cgroup set-up (docker info) or the kernel's version"
+_LIMITS = (
+    "The limit is not enforced here: check the engine's cgroup set-up (docker info)"
+    " or the kernel's version"
+)
 
 _ATTACKS = (
     _Attack(
@@ -116,7 +119,7 @@ _ATTACKS = (
         "nothing else is writable",
         "import os\n"
         "def f():\n"
-        "    places = ('/', '/etc', '/usr', '/dev', '/var/tmp', '/dev/mqueue', '/run', '/sys', '/home')\n"
+        "    places = '/ /etc /usr /dev /var/tmp /dev/mqueue /run /sys /home'.split()\n"
         "    for place in places:\n"
         "        try:\n"
         "            open(os.path.join(place, 'x'), 'w').close()\n"
@@ -131,7 +134,8 @@ _ATTACKS = (
         "import socket\n"
         "def f():\n"
         "    if open('/proc/net/route').read().count('\\n') > 1: return False\n"
-        "    for family, address in ((socket.AF_INET, ('1.1.1.1', 53)), (socket.AF_INET6, ('::1', 53))):\n"
+        "    ways = (socket.AF_INET, ('1.1.1.1', 53)), (socket.AF_INET6, ('::1', 53))\n"
+        "    for family, address in ways:\n"
         "        try:\n"
         "            made = socket.socket(family, socket.SOCK_DGRAM)\n"
         "            made.connect(address); made.send(b'x')\n"
@@ -156,7 +160,8 @@ _ATTACKS = (
         "import os\n"
         "def f():\n"
         "    status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
-        "    none = all(int(status[k], 16) == 0 for k in ('CapEff', 'CapPrm', 'CapInh', 'CapAmb'))\n"
+        "    sets = ('CapEff', 'CapPrm', 'CapInh', 'CapAmb')\n"
+        "    none = all(int(status[name], 16) == 0 for name in sets)\n"
         "    filtered = status['Seccomp'].strip() == '2' and status['NoNewPrivs'].strip() == '1'\n"
         "    return none and filtered and os.getuid() != 0\n",
         _HELD,
@@ -207,13 +212,9 @@ def doctor(engine: str = "auto", isolation: str | None = None) -> list[Proof]:
         proofs = [Proof("the sandbox starts", True, f"{box.engine}, {box.isolation}, {box.image}")]
         proofs += [_prove(box, attack) for attack in _ATTACKS]
         honest = box.run(_task("honest", {}), "def f():\n    return True\n")
+        mend = "" if honest.accepted else _KERNEL
         proofs.append(
-            Proof(
-                "an honest program passes after all of them",
-                honest.accepted,
-                honest.detail,
-                _KERNEL,
-            )
+            Proof("an honest program passes after them all", honest.accepted, honest.detail, mend)
         )
     return proofs
 

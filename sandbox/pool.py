@@ -14,7 +14,7 @@ _START_TRIES = 3
 
 
 class Pool:
-    """At most ``size`` slots of one engine, started when first needed, each leased to one thread."""
+    """At most ``size`` slots of one engine, started when needed, each leased to one thread."""
 
     def __init__(self, engine: Engine, size: int) -> None:
         self._engine = engine
@@ -85,7 +85,7 @@ class Pool:
 
 
 class Lanes:
-    """Many runs side by side, or one alone: what is measured again is measured without neighbours."""
+    """Many runs side by side, or one alone: what is measured again has no neighbours."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()

@@ -1,4 +1,4 @@
-"""Readies test code for the tester: on the host, once a task, because every sample would pay for it there."""
+"""Readies test code for the tester: on the host, once a task, or every sample would pay for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 
 class _Asserts(ast.NodeTransformer):
-    """Sends ``assert a == b`` through the tester's ``strict_equal``: the tripwire, and both sides to tell."""
+    """Sends ``assert a == b`` through the tester's ``strict_equal``, the tripwire."""
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         test = node.test

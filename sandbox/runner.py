@@ -32,7 +32,7 @@ _CONFIRMED = (Outcome.TIME_LIMIT, Outcome.MEMORY_LIMIT)
 
 
 def open_engine(engine: str, isolation: str | None, memory_mb: int = 512) -> Engine:
-    """Return the engine that the two names mean; raises SandboxError rather than go a level down unasked."""
+    """Return the engine that the names mean; raises SandboxError rather than go a level down."""
     if engine == "auto":
         engine = os.environ.get("ALIGN_SANDBOX_ENGINE") or "auto"
     if engine not in ENGINES:
@@ -167,12 +167,14 @@ class Sandbox:
                 else ""
             )
             raise SandboxError(
-                f"isolation {self.isolation!r} does not hold on the {self.engine} engine: {error}.{lower}"
+                f"isolation {self.isolation!r} does not hold on the {self.engine} engine:"
+                f" {error}.{lower}"
             ) from None
         self._give_back(slot)
         if not verdict.accepted:
             raise SandboxError(
-                f"the {self.engine} engine judged a right program {verdict.outcome}: {verdict.detail}"
+                f"the {self.engine} engine judged a right program {verdict.outcome}:"
+                f" {verdict.detail}"
             )
 
     # ---------------------------------------------------------------------------------- runs
@@ -217,8 +219,8 @@ class Sandbox:
             runs, infra = self._runs, self._infra
         if infra >= _INFRA_MIN and infra > runs * _INFRA_SHARE:
             raise SandboxError(
-                f"{infra} of {runs} runs failed for reasons of the sandbox's own, more than 1%; the last:"
-                f" {verdict.detail or 'earlier'}. Run `python -m sandbox doctor`"
+                f"{infra} of {runs} runs failed for reasons of the sandbox's own, more than 1%;"
+                f" the last: {verdict.detail or 'earlier'}. Run `python -m sandbox doctor`"
             )
         return verdict
 
@@ -234,7 +236,7 @@ class Sandbox:
         return dataclasses.replace(again, limits=verdict.limits)
 
     def _once(self, task: Task, code: str, limits: Limits, strength: str) -> tuple[Verdict, bool]:
-        """Run on one slot, or on another if that one breaks; also says whether some value could not cross."""
+        """Run on a slot, or another if it breaks; also says whether a value could not cross."""
         job = make_job(task, code, limits, weak=strength == "weak")
         fault = ""
         for _ in range(_TRIES):
@@ -264,7 +266,7 @@ class Sandbox:
     # ------------------------------------------------------------------------------- standing
 
     def standing(self, task: Task) -> Standing:
-        """Return how strongly a task is tested, from one run of its reference; kept while we are open."""
+        """Return how strongly a task is tested, from one run of its reference, kept."""
         assert task.tests is not None
         key = "/".join(
             (task.tests.sha, task.entry_point or "", str(task.limits), str(task.reference))

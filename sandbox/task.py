@@ -34,7 +34,7 @@ class Tests:
     setup: str = ""
     asserts: tuple[str, ...] = ()
     code: str = ""
-    compare: Compare = Compare()
+    compare: Compare = dataclasses.field(default_factory=Compare)
     sha: str = ""
 
     @property
@@ -52,7 +52,7 @@ class Tests:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One task row, checked. ``tests`` is None for a task that is sampled and judged, never executed."""
+    """One task row, checked. A task whose ``tests`` is None is judged, never executed."""
 
     task_id: str
     language: str = "python"
@@ -60,7 +60,7 @@ class Task:
     prompt: str | None = None
     entry_point: str | None = None
     tests: Tests | None = None
-    limits: Limits = Limits()
+    limits: Limits = dataclasses.field(default_factory=Limits)
     reference: str | None = None
     source: str | None = None
     licence: str | None = None

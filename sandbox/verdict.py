@@ -40,7 +40,7 @@ class TestResult:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """One of a program's outputs: its size in bytes, its first 2 KiB and its last 2 KiB after them."""
+    """One of a program's outputs: its size in bytes, its first and its last 2 KiB."""
 
     bytes: int = 0
     head: str = ""

@@ -29,7 +29,7 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     def read(self, timeout: float) -> bytes:
-        """Return what came on stdout, at least one byte; raises SlotBroken at the end or too late."""
+        """Return at least one byte from stdout; raises SlotBroken at the end or too late."""
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -9,7 +9,17 @@ from importlib import resources
 
 from sandbox import protocol
 
-_GUEST = ("filter", "jail", "wire", "tester", "driver", "session", "zygote", "supervisor")
+_GUEST = (
+    "filter",
+    "jail",
+    "wire",
+    "tester",
+    "driver",
+    "process",
+    "session",
+    "zygote",
+    "supervisor",
+)
 
 # Runs as `python3 -c`: reads one frame of sources from stdin and starts the supervisor.
 BOOT = """

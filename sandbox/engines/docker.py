@@ -17,7 +17,7 @@ from docker.types import LogConfig
 
 from sandbox import images
 from sandbox.engines import bundle
-from sandbox.engines.base import CONTAINER, CONTAINER_NS, Engine, Slot, Transport
+from sandbox.engines.base import CONTAINER_NS, Engine, Slot, Transport
 from sandbox.errors import SandboxError, SlotBroken
 
 LABEL = "code-align.sandbox"
@@ -36,7 +36,8 @@ def connect(timeout: float = 60.0) -> docker.DockerClient:
         client.ping()
     except _FAULTS as error:
         raise SandboxError(
-            f"no Docker engine answers at {os.environ.get('DOCKER_HOST', 'the default socket')}: {error}"
+            f"no Docker engine answers at {os.environ.get('DOCKER_HOST', 'the default socket')}:"
+            f" {error}"
         ) from None
     return client
 
@@ -249,6 +250,3 @@ class DockerEngine(Engine):
     def close(self) -> None:
         """End it and give back what it holds."""
         self._client.close()
-
-
-__all__ = ["CONTAINER", "CONTAINER_NS", "DockerEngine", "connect", "reap"]

@@ -20,9 +20,9 @@ _LAUNCH = (
     "import sys; sys.path.insert(0, sys.argv[1]); from sandbox.engines.launch import main; main()"
 )
 _MEND = (
-    "This kernel must let ordinary users make namespaces: set kernel.unprivileged_userns_clone=1 (Debian) or"
-    " kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) and user.max_user_namespaces above 0 with sysctl,"
-    " or use a Docker engine"
+    "This kernel must let ordinary users make namespaces: with sysctl, set"
+    " kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0"
+    " (Ubuntu) and user.max_user_namespaces above 0; or use a Docker engine"
 )
 
 
@@ -101,7 +101,7 @@ def host_python() -> tuple[str, str]:
 
 
 class NamespaceEngine(Engine):
-    """Slots in namespaces of their own, over an unpacked image or, without mmdebstrap, the host's /usr."""
+    """Slots in namespaces of their own, over the unpacked image or else the host's /usr."""
 
     name = "namespaces"
     isolation = NS

@@ -51,7 +51,7 @@ class Driver:
         self._objects: list[Any] = []
 
     def load(self, request: dict[str, Any]) -> bool:
-        """Compile and run the program under a name that isn't ``__main__``; report what it defines."""
+        """Run the program under a name that isn't ``__main__``; report what it defines."""
         try:
             code = compile(request["code"], f"<{MODULE}>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:

@@ -130,7 +130,7 @@ def prepare() -> None:
 
 
 def install(libc: ctypes.CDLL) -> None:
-    """Filter this process and all that it starts, for good; raises OSError if the kernel refuses."""
+    """Filter this process and all that it starts, for good; raises OSError if refused."""
 
     class Header(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]

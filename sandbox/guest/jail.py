@@ -34,7 +34,7 @@ def _check(result: int, step: str) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """Call mount(2); raises OSError naming the target."""
+    """Mount; raises OSError naming the target."""
     result = libc.mount(
         source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode()
     )
@@ -87,7 +87,7 @@ def spawn(flags: int) -> int:
 
 
 def write(path: str, text: str) -> None:
-    """Write one line to a kernel file: bare calls, because each page that a fork touches is copied."""
+    """Write a kernel file by bare calls: each page that a fork touches is copied."""
     descriptor = os.open(path, os.O_WRONLY)
     try:
         os.write(descriptor, text.encode())
@@ -167,7 +167,7 @@ def keep_only(keep: dict[int, int]) -> None:
 
 
 def enter(flags: int, uid: int, gid: int, limits: dict[str, int], victim: int) -> None:
-    """In the child: own files, own limits, no privileges, filtered calls. Nothing is undone later."""
+    """In the child: own files, own limits, no privileges, filtered calls; all for good."""
     set_dumpable(True)  # or the kernel would hand our own /proc entries to root
     if flags & NEWUSER:
         map_user(uid, gid)

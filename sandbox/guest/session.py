@@ -6,7 +6,6 @@ program; the supervisor starts another for the tests that are left.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -16,134 +15,21 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox import protocol
+from sandbox.guest.process import (
+    HEAD,
+    Ended,
+    Infra,
+    Limited,
+    Process,
+    Stream,
+    Zygote,
+    close_all,
+    resident,
+)
 
-HEAD = TAIL = 2048
 _TICK_S = 0.02
 _GRACE_S = 1.0
 MAX_PROGRAM_FRAME = protocol.MAX_VALUE_BYTES + 65536
-
-
-class Infra(Exception):
-    """The sandbox itself failed; says how. Never a statement about the program."""
-
-
-class Limited(Exception):
-    """The program hit a limit and is dead."""
-
-    def __init__(self, status: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-
-
-class Ended(Exception):
-    """The program's process is gone; the wait status says how."""
-
-
-class Stream:
-    """One drained, counted, capped output."""
-
-    def __init__(self, keep: int) -> None:
-        self.bytes = 0
-        self._keep = keep
-        self._kept = bytearray()
-        self._tail = b""
-
-    def feed(self, data: bytes) -> None:
-        """Count ``data``; keep what fits in front and the last piece of the rest."""
-        self.bytes += len(data)
-        room = self._keep - len(self._kept)
-        if room > 0:
-            self._kept += data[:room]
-            data = data[room:]
-        if data:
-            self._tail = (self._tail + data)[-TAIL:]
-
-    @property
-    def kept(self) -> bytes:
-        """The front, up to the number of bytes asked for."""
-        return bytes(self._kept)
-
-    def head(self) -> str:
-        """The first bytes, as text."""
-        return bytes(self._kept[:HEAD]).decode("utf-8", "replace")
-
-    def tail(self) -> str:
-        """The last bytes after the head, as text."""
-        whole = bytes(self._kept[HEAD:]) + self._tail
-        return whole[-TAIL:].decode("utf-8", "replace")
-
-
-class Zygote:
-    """Our side of the zygote's control socket."""
-
-    def __init__(self, control: socket.socket, pid: int) -> None:
-        self._control = control
-        self.pid = pid
-        self.resident = resident(pid)
-
-    def spawn(self, role: str, limits: dict[str, int], victim: int, descriptors: list[int]) -> int:
-        """Fork a process of the given role; returns its pid, a child of ours."""
-        request = json.dumps({"role": role, "limits": limits, "victim": victim}).encode()
-        socket.send_fds(self._control, [request], descriptors)
-        data = self._control.recv(65536)
-        if not data:
-            raise Infra("the zygote died")
-        reply = json.loads(data)
-        if "error" in reply:
-            raise Infra(reply["error"])
-        pid: int = reply["pid"]
-        return pid
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory that process ``pid`` holds; 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def _close(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
-
-
-class Process:
-    """A forked child: pid, pidfd, and how it ended."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
-        self._clock = (~pid << 3) | 2  # the kernel's id for all CPU time of one process
-        self._cpu_s = 0.0
-        self.status: int | None = None
-        self.peak_bytes = 0
-        self.ended_cpu_s = 0.0
-
-    def cpu_s(self) -> float:
-        """CPU seconds used so far by all threads."""
-        if self.status is not None:
-            return self.ended_cpu_s
-        try:
-            self._cpu_s = time.clock_gettime(self._clock)
-        except OSError:
-            return self._cpu_s
-        return self._cpu_s
-
-    def reap(self) -> None:
-        """Wait for the end, which has come or is coming."""
-        if self.status is None:
-            _, self.status, usage = os.wait4(self.pid, 0)
-            self.ended_cpu_s = usage.ru_utime + usage.ru_stime
-            self.peak_bytes = usage.ru_maxrss * 1024
-            os.close(self.pidfd)
-
-    def kill(self) -> None:
-        """Kill and reap. For the first process of a pid namespace, that ends all others in it."""
-        if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            self.reap()
 
 
 class Session:
@@ -184,11 +70,11 @@ class Session:
                 "solution", jail_limits, 1000, [source, out_write, error_write, theirs.fileno()]
             )
         except BaseException:
-            _close([out_read, error_read])
+            close_all([out_read, error_read])
             self.channel.close()
             raise
         finally:
-            _close([source, out_write, error_write])
+            close_all([source, out_write, error_write])
             theirs.close()
         self.process = Process(pid)
         self.tester: Process | None = None
@@ -213,7 +99,7 @@ class Session:
         if not self._nested:
             self._kill_others()
         self._drain_rest()
-        _close(list(self._pipes))
+        close_all(list(self._pipes))
         self.channel.close()
         if self._report is not None:
             self._report.close()
@@ -342,7 +228,13 @@ class Session:
                 self._drain(descriptor)
 
     def next_frame(self, outgoing: bytes = b"") -> bytes:
-        """Send a frame and return the body of the program's next one; raises Ended, Limited, ProtocolError."""
+        """Send a frame and return the body of the program's next one.
+
+        Raises:
+            Ended: the program is gone.
+            Limited: it hit a limit and was killed.
+            ProtocolError: it wrote something else than frames.
+        """
         buffer = bytearray(outgoing)
         while not self._frames:
             if self.process.status is not None and not self._channel_open:

@@ -16,7 +16,8 @@ from typing import Any
 
 from sandbox import protocol
 from sandbox.guest import jail, zygote
-from sandbox.guest.session import Ended, Infra, Limited, Session, Zygote
+from sandbox.guest.process import Ended, Infra, Limited, Zygote
+from sandbox.guest.session import Session
 
 _BEAT_S = 1.0
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -24,7 +25,7 @@ _DETAIL = 600
 
 
 def oom_kills() -> int | None:
-    """How many processes of this cgroup the kernel killed for memory; None where it can't be read."""
+    """How many of this cgroup the kernel killed for memory; None where that can't be read."""
     for path in _OOM_FILES:
         try:
             with open(path) as file:

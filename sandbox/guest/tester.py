@@ -309,7 +309,7 @@ def _assert_tests(job: dict[str, Any], names: dict[str, Any]) -> Callable[[int],
 
 
 def _helpers(job: dict[str, Any], names: dict[str, Any]) -> None:
-    """Take the names that the tests use beside the entry point from the reference, not the program."""
+    """Take the tests' helpers, all but the entry point, from the reference."""
     own: dict[str, Any] = {"__name__": "reference"}
     exec(compile(job["helpers"]["code"], "<reference>", "exec", dont_inherit=True), own)
     for name in job["helpers"]["names"]:

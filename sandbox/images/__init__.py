@@ -132,8 +132,8 @@ def docker_image(client: Any) -> str:
         except (docker.errors.BuildError, docker.errors.APIError) as error:
             if not has_mmdebstrap():
                 raise SandboxError(
-                    f"the sandbox image could not be built: {error}. Let the engine reach a registry,"
-                    " or install mmdebstrap"
+                    f"the sandbox image could not be built: {error}. Let the engine reach a"
+                    " registry, or install mmdebstrap"
                 ) from None
     repository, _, name = tag().partition(":")
     with open(archive(), "rb") as file:

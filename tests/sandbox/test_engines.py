@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import uuid
 from importlib import resources
 
@@ -10,7 +12,7 @@ import pytest
 from conftest import ENGINES
 from short_tasks import asserts, calls
 
-from sandbox import Outcome, Sandbox, doctor
+from sandbox import Outcome, Sandbox, Verdict, doctor
 from sandbox.engines import docker as docker_engine
 from sandbox.engines import namespaces
 from sandbox.guest import filter as syscall_filter
@@ -144,3 +146,20 @@ def test_the_filter_is_a_whole_program(machine: str) -> None:
 def test_the_filter_refuses_a_machine_it_does_not_know() -> None:
     with pytest.raises(OSError, match="vax"):
         syscall_filter.program("vax")
+
+
+@needs_docker
+def test_a_container_killed_in_the_middle_of_a_run_costs_no_verdict() -> None:
+    client = docker_engine.connect()
+    slow = "import time\ndef f(a, b):\n    time.sleep(1)\n    return a + b\n"
+    with Sandbox("docker", workers=1) as box:
+        verdicts: list[Verdict] = []
+        thread = threading.Thread(target=lambda: verdicts.append(box.run(PLUS, slow)))
+        thread.start()
+        time.sleep(0.7)
+        for summary in client.api.containers(filters={"label": docker_engine.LABEL}):
+            if summary["Labels"][docker_engine.OWNER] == docker_engine.owner():
+                client.api.kill(summary["Id"])
+        thread.join()
+        assert [verdict.outcome for verdict in verdicts] == [Outcome.ACCEPTED]
+    client.close()
