@@ -46,6 +46,9 @@ class Tokenizer(Protocol):
 
     chat_template: Any
 
+    def __hash__(self) -> int:
+        """Tokenizers are told apart by identity."""
+
     def __call__(self, text: str, *, add_special_tokens: bool) -> Mapping[str, Any]:
         """Tokenises a text."""
 

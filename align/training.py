@@ -143,7 +143,10 @@ def pack(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> dict[str, torch
         `input_ids`, `position_ids`, `labels` and `row` (the index of each token's row), each of
         shape (1, tokens).
     """
-    ids, positions, labels, index = [], [], [], []
+    ids: list[int] = []
+    positions: list[int] = []
+    labels: list[int] = []
+    index: list[int] = []
     for number, (row_ids, row_labels) in enumerate(rows):
         if row_labels[0] != IGNORED:
             raise ValueError("a row's first token can't be trained: nothing stands before it")
@@ -177,12 +180,12 @@ def label_log_probs(
     return -functional.cross_entropy(logits.float(), labels[places], reduction="none"), places
 
 
-class ResumableTrainer(Trainer):  # type: ignore[misc]
+class ResumableTrainer(Trainer):
     """Mixed into TRL's trainers: points to resume from that are whole or absent; no telemetry."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Saves under a temporary folder, then renames; older points go afterwards."""
-        points = Path(self.args.output_dir)
+        points = Path(str(self.args.output_dir))
         partial = points / _PARTIAL
         if self.args.should_save:
             shutil.rmtree(partial, ignore_errors=True)
@@ -234,7 +237,7 @@ def last_point(out: Output) -> str | None:
     return str(found[-1]) if found else None
 
 
-class Reporter(TrainerCallback):  # type: ignore[misc]
+class Reporter(TrainerCallback):
     """Passes every logged step on to the run: its log, and a progress bar.
 
     Args:
@@ -328,7 +331,7 @@ def finish(
     adapter = out.path / "adapter" if settings.lora else None
     if adapter is not None:
         shutil.rmtree(adapter, ignore_errors=True)
-        trainer.model.save_pretrained(adapter)
+        cast(PeftModel, trainer.model).save_pretrained(str(adapter))
         trainer.model = None
         wrapped = PeftModel.from_pretrained(load_model(parent, "float32"), adapter)
         model = wrapped.merge_and_unload(safe_merge=True)
@@ -341,7 +344,7 @@ def finish(
     for licence in parent.glob("LICENSE*"):
         shutil.copyfile(licence, partial / licence.name)
     sha = weights_sha(partial)
-    manifest = {
+    manifest: dict[str, Any] = {
         "weights_sha": sha,
         "origin": origin(parent),
         "parent_weights_sha": weights_sha(parent),

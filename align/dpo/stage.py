@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -50,7 +49,7 @@ _METRICS = {
 _START_TOLERANCE = 1e-3
 
 
-class PackedDpoTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
+class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
     """TRL's trainer on our own token ids, packed, with logits only for the answers."""
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
@@ -68,12 +67,10 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
         chosen, rejected, nll = self._log_probs(model, inputs)
         with torch.no_grad():
             if self.ref_model is not None:
-                reference, off = self.ref_model, nullcontext()
+                ref_chosen, ref_rejected, _ = self._log_probs(self.ref_model, inputs)
             else:
-                adapted = cast(PeftModel, self.accelerator.unwrap_model(model))
-                reference, off = model, adapted.disable_adapter()
-            with off:
-                ref_chosen, ref_rejected, _ = self._log_probs(reference, inputs)
+                with cast(PeftModel, self.accelerator.unwrap_model(model)).disable_adapter():
+                    ref_chosen, ref_rejected, _ = self._log_probs(model, inputs)
         chosen_rewards = self.beta * (chosen - ref_chosen)
         rejected_rewards = self.beta * (rejected - ref_rejected)
         margins = chosen_rewards - rejected_rewards

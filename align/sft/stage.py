@@ -36,7 +36,7 @@ from align.training import (
 _METRICS = {"loss": "loss", "learning_rate": "lr", "num_input_tokens_seen": "tokens"}
 
 
-class PackedSftTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]
+class PackedSftTrainer(ResumableTrainer, SFTTrainer):
     """TRL's trainer on packed batches, with the loss computed only where there is a label."""
 
     def compute_loss(
