@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,20 @@ def cut(world: Path, whole: Path) -> Path:
     return world / "runs" / "cut"
 
 
+def session(leader: int) -> list[str]:
+    """Returns the command lines of the living processes of a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it ended meanwhile
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.append(words)
+    return found
+
+
 def manifest(run: Path, instance: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((run / instance / "manifest.json").read_text())
     return content
@@ -223,6 +238,30 @@ class TestWholeRun:
         self, whole: Path, cut: Path, instance: str
     ) -> None:
         assert manifest(cut, instance)["content_sha"] == manifest(whole, instance)["content_sha"]
+
+    def test_ctrl_c_ends_everything_within_five_seconds(self, world: Path, cut: Path) -> None:
+        del cut  # one at a time
+        command = [sys.executable, "-m", "align.cli", "run", str(recipe(world, "stopped"))]
+        process = subprocess.Popen(
+            [*command, "--runs", str(world / "runs")],
+            start_new_session=True,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            deadline = time.monotonic() + 180
+            while not any("EngineCore" in name for name in session(process.pid)):
+                assert process.poll() is None
+                assert time.monotonic() < deadline, "no server was started"
+                time.sleep(0.2)
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=5)
+            assert process.returncode == 130
+            assert "stopped; give the same command to go on" in said
+            assert session(process.pid) == []
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
     def test_no_answered_request_was_sent_again(self, world: Path, whole: Path, cut: Path) -> None:
         del whole, cut
