@@ -36,12 +36,10 @@ if [[ ! -x $venv/bin/python ]]; then
     "$python" -m venv "$venv"
 fi
 pip=("$venv/bin/python" -m pip --quiet --disable-pip-version-check)
-if ! "${pip[@]}" install --no-deps -r "$lock"; then
+# torch first and with its own needs, which differ between its CPU and CUDA builds; the rest exactly
+# as locked (see the lock file's head for why).
+if ! { "${pip[@]}" install -c "$lock" torch && "${pip[@]}" install --no-deps -r "$lock"; }; then
     echo "error: not everything in $lock could be installed; run the same command again to go on" >&2
-    if [[ $extra == cpu ]]; then
-        echo "torch's CPU build (+cpu) is in PyTorch's own package index and not in the default one:" >&2
-        echo "name that index to pip with PIP_EXTRA_INDEX_URL if torch is what was not found" >&2
-    fi
     exit 1
 fi
 "${pip[@]}" install --no-deps --no-build-isolation --editable .
