@@ -29,6 +29,7 @@ from align.settings import ServingSettings
 
 _PORT_ATTEMPTS = 3
 _LOG_LINES = 25
+_CPU_BATCH_TOKENS = 4096
 _STOP_S = guard.GRACE_S + 1.5
 _PORT_TAKEN = "Address already in use"
 
@@ -84,6 +85,10 @@ def server_command(settings: ServingSettings, folder: Path, port: int, cpu: bool
     flags = ["disable-log-stats"]
     if cpu:
         options["kv-cache-memory-bytes"] = int(settings.kv_cache_gib * 2**30)
+        # A seeded request whose prompt is computed in two steps ends vLLM's CPU engine ("CPU
+        # Generator does not use offset"), so that prompts must be computed whole.
+        options["max-num-batched-tokens"] = max(settings.max_model_len, _CPU_BATCH_TOKENS)
+        flags.append("no-enable-chunked-prefill")
     if settings.eager:
         flags.append("enforce-eager")
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]

@@ -187,6 +187,23 @@ def test_the_same_seed_gives_the_same_answers_and_another_one_others(
 
 
 @pytest.mark.vllm
+def test_many_seeded_prompts_at_once_do_not_end_the_engine(
+    tmp_path: Path, model_folder: Path, live_servers: Servers
+) -> None:
+    # More prompt tokens than one step takes: vLLM's CPU engine dies of a seeded prompt cut in two.
+    tasks = [task(f"t{i}", f"Task {i}: " + f"word{i} " * 45) for i in range(40)]
+    inputs = {"tasks": write_tasks(tmp_path / "tasks.jsonl", tasks), "model": model_folder}
+    with Proxy(live_servers) as proxy:
+        settings = SampleSettings(n=1, temperature=0.8, max_tokens=4, concurrency=40)
+        run(settings, inputs, stage_output(tmp_path / "out"), LiveContext(proxy))
+        assert (proxy.asked, proxy.answered) == (40, 40)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    rows = rows_of(tmp_path / "out")
+    lengths = [len(encode_prompt(tokenizer, row["messages"])) for row in rows]
+    assert sum(lengths) > 4096
+
+
+@pytest.mark.vllm
 def test_what_was_answered_before_a_crash_is_never_sent_again(
     tmp_path: Path, model_folder: Path, live_servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

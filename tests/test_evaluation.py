@@ -1,0 +1,338 @@
+"""Evaluation: scores, benchmark problems, and a whole evaluation of a tiny model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from align.artifacts import Identity, read_shards
+from align.errors import ArtifactError, InputError
+from align.evaluation import (
+    compare_outcomes,
+    compare_results,
+    pass_at_k,
+    run,
+    wilson_interval,
+)
+from align.evaluation.benchmarks import held_out, humaneval, infilling
+from align.evaluation.benchmarks.base import fixed_slice
+from align.evaluation.results import score
+from align.evaluation.scores import mcnemar_exact
+from align.sampling.extract import extract_code
+from align.serving import Servers
+from align.settings import EvalSettings
+from align.skips import Skips
+from align.stage import Output
+from sandbox import Sandbox, parse_task
+from tests.conftest import RecordingContext
+from tests.live import ADD_ONE, IS_EVEN, LiveContext, Proxy
+
+pytest_plugins = ["tests.live_fixtures"]
+
+# ---------------------------------------------------------------------------------- scores
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
+def test_pass_at_k_is_the_share_of_draws_that_hold_a_pass(numbers: tuple[int, int]) -> None:
+    n, c = numbers
+    for k in range(1, n + 1):
+        draws = list(itertools.combinations([True] * c + [False] * (n - c), k))
+        assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+
+
+def test_pass_at_k_has_no_value_for_too_few_samples() -> None:
+    assert math.isnan(pass_at_k(1, 0, 10))
+    assert math.isnan(pass_at_k(0, 0, 1))
+    for bad in [(3, 4, 1), (3, -1, 1), (3, 1, 0)]:
+        with pytest.raises(ValueError, match="not defined"):
+            pass_at_k(*bad)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
+def test_wilson_ends_are_where_the_score_test_turns(numbers: tuple[int, int]) -> None:
+    n, passed = numbers
+    low, high = wilson_interval(passed, n)
+    share = passed / n
+    assert 0 <= low <= share <= high <= 1 and low < high
+    for end in (low, high):
+        if 0 < end < 1 and end != share:
+            z = abs(share - end) / math.sqrt(end * (1 - end) / n)
+            assert z == pytest.approx(1.959963984540054, rel=1e-6)
+
+
+def test_wilson_of_a_known_case_and_of_none() -> None:
+    assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    with pytest.raises(ValueError, match="no share"):
+        wilson_interval(0, 0)
+
+
+@given(st.integers(0, 7), st.integers(0, 7))
+def test_mcnemar_is_the_share_of_coin_throws_at_least_as_uneven(wins: int, losses: int) -> None:
+    throws = list(itertools.product((0, 1), repeat=wins + losses))
+    uneven = sum(abs(2 * sum(throw) - len(throw)) >= abs(wins - losses) for throw in throws)
+    expected = min(Fraction(1), Fraction(uneven, len(throws)))
+    assert mcnemar_exact(wins, losses) == pytest.approx(float(expected))
+
+
+def test_a_comparison_is_paired_and_leaves_out_what_was_not_scored() -> None:
+    before = {"a": "accepted", "b": "wrong_answer", "c": "no_code", "d": "infra_error", "e": "x"}
+    after = {"a": "time_limit", "b": "accepted", "c": "accepted", "d": "accepted", "f": "accepted"}
+    found = compare_outcomes(before, after)
+    assert (found.n, found.wins, found.losses) == (3, ("b", "c"), ("a",))
+    assert found.difference == pytest.approx(1 / 3)
+    assert found.p_value == 1.0
+    with pytest.raises(InputError, match="no problem in common"):
+        compare_outcomes({"a": "accepted"}, {"b": "accepted"})
+
+
+def rows_and_verdicts(outcomes: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    rows = [
+        {"sample_id": f"s{i}", "task_id": f"t{i}", "finish_reason": "stop", "n_tokens": 10}
+        for i in range(len(outcomes))
+    ]
+    return rows, {f"s{i}": {"outcome": outcome} for i, outcome in enumerate(outcomes)}
+
+
+def test_faults_of_the_sandbox_count_for_nobody_and_many_of_them_fail_the_evaluation() -> None:
+    rows, verdicts = rows_and_verdicts(["accepted"] * 99 + ["wrong_answer"] * 100 + ["infra_error"])
+    result = score("humaneval", rows, verdicts, {})
+    assert (result["n"], result["passed"]) == (199, 99)
+    assert result["outcomes"]["infra_error"] == 1
+    rows, verdicts = rows_and_verdicts(["accepted"] * 98 + ["infra_error"] * 2)
+    with pytest.raises(ArtifactError, match="2 of 100 runs failed in the sandbox"):
+        score("humaneval", rows, verdicts, {})
+    with pytest.raises(ArtifactError, match="no problem was answered"):
+        score("humaneval", [], {}, {})
+
+
+def test_results_under_different_settings_are_not_compared() -> None:
+    def result(**settings: Any) -> dict[str, Any]:
+        rows, verdicts = rows_and_verdicts(["accepted"])
+        return {"benchmarks": {"humaneval": score("humaneval", rows, verdicts, settings)}}
+
+    one = result(weights_sha="1", model="a", max_tokens=400)
+    assert compare_results(one, result(weights_sha="2", model="b", max_tokens=400), "humaneval").n
+    with pytest.raises(InputError, match="different extractor, max_tokens"):
+        compare_results(one, result(max_tokens=300, extractor="x"), "humaneval")
+    with pytest.raises(InputError, match="no benchmark held_out"):
+        compare_results(one, one, "held_out")
+
+
+# ------------------------------------------------------------------------------- benchmarks
+
+
+def test_a_slice_is_fixed_in_order_and_part_of_the_larger_one() -> None:
+    ids = [f"p{i}" for i in range(50)]
+    small, large = fixed_slice(ids, 5, ids), fixed_slice(ids, 20, ids)
+    assert small == fixed_slice(ids, 5, ids)
+    assert set(small) < set(large) and large == sorted(large, key=ids.index)
+    assert small != ids[:5]
+    assert fixed_slice(ids, None, ids) == fixed_slice(ids, 99, ids) == ids
+
+
+def test_humaneval_is_whole_and_its_tasks_are_tasks() -> None:
+    benchmark = humaneval.load(None)
+    tasks = [parse_task(problem.task) for problem in benchmark.problems]
+    assert len(tasks) == len({task.task_id for task in tasks}) == 164
+    assert all(task.tests and task.tests.kind == "script" and task.reference for task in tasks)
+    assert len(humaneval.load(10).problems) == 10
+
+
+@pytest.mark.parametrize("row", humaneval.read_problems(humaneval.data_file())[::4])
+def test_one_line_is_cut_and_what_was_cut_fits(row: Mapping[str, str]) -> None:
+    parts = infilling.cut_line(row["task_id"], row["prompt"], row["canonical_solution"])
+    prefix, middle, suffix = parts
+    assert "".join(parts) == row["prompt"] + row["canonical_solution"]
+    assert middle.strip() and not middle.strip().startswith("#")
+    assert "\n" not in middle.rstrip("\n")
+    assert prefix.startswith(row["prompt"])
+    assert parts == infilling.cut_line(row["task_id"], row["prompt"], row["canonical_solution"])
+    assert suffix == "" or prefix.endswith("\n")
+
+
+PROMPT = (
+    "import math\nfrom typing import List\n\n\ndef helper(x):\n    return x\n\n\n"
+    'def f(xs: List[int]) -> int:\n    """Doc."""\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "whole"),
+    [
+        ("def f(xs):\n    return helper(1)", False),
+        ("import math\nfrom typing import List\ndef f(xs):\n    return 1", False),
+        (PROMPT + "    return 1", True),
+        ("from typing import List\nimport math\nhelper = len\ndef f(xs):\n    return 1", True),
+    ],
+)
+def test_what_the_prompt_defines_is_put_before_an_answer_that_lacks_it(
+    code: str, whole: bool
+) -> None:
+    program = humaneval.whole_program(code, PROMPT, "f")
+    assert (program == code) is whole
+    assert program.endswith(code)
+    names: dict[str, Any] = {}
+    exec(compile(program, "program", "exec"), names)  # text of this very test
+    assert {"math", "List", "helper", "f"} <= names.keys()
+
+
+def test_the_chat_prompt_shows_the_function_and_its_own_answer_is_found() -> None:
+    message = humaneval.user_message(PROMPT)
+    assert PROMPT.rstrip() in message
+    assert extract_code(message, "f") == PROMPT.rstrip()
+
+
+def test_held_out_takes_only_what_is_held_out_and_can_be_run(tmp_path: Path) -> None:
+    tests = json.dumps({"kind": "asserts", "asserts": ["assert f(1) == 2"]})
+    message = [{"role": "user", "content": "Write f."}]
+    tasks = [
+        {"task_id": "b", "split": "held_out", "tests": tests, "messages": message},
+        {"task_id": "a", "split": "held_out", "tests": tests, "messages": message},
+        {"task_id": "c", "split": "train", "tests": tests, "messages": message},
+        {"task_id": "d", "split": "held_out", "tests": None, "messages": message},
+    ]
+    table = tmp_path / "tasks.jsonl"
+    table.write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    skips = Skips(RecordingContext())
+    benchmark = held_out.load(table, None, skips)
+    assert [p.task["task_id"] for p in benchmark.problems] == ["held_out:a", "held_out:b"]
+    assert skips.counts == {"no_tests": 1}
+    table.write_text(json.dumps(tasks[2]) + "\n")
+    with pytest.raises(InputError, match="holds no task with `split` held_out"):
+        held_out.load(table, None, skips)
+
+
+def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
+    settings = EvalSettings(benchmarks={"humanevil": 3})
+    out = Output(tmp_path, Identity("eval.start", "c"))
+    with pytest.raises(InputError, match=r"humanevil is not known; known are humaneval, "):
+        run(settings, {"model": tmp_path}, out, RecordingContext())
+
+
+@pytest.mark.engine
+def test_programs_with_a_line_of_their_solution_missing_are_not_accepted() -> None:
+    problems = infilling.load(12).problems
+    rows = {
+        f"{infilling.NAME}:{row['task_id']}": row
+        for row in humaneval.read_problems(humaneval.data_file())
+    }
+    work = []
+    for problem in problems:
+        row = rows[problem.task["task_id"]]
+        prefix, middle, suffix = infilling.cut_line(
+            row["task_id"], row["prompt"], row["canonical_solution"]
+        )
+        indent = middle[: len(middle) - len(middle.lstrip())]
+        task = parse_task(problem.task)
+        work.append((True, task, prefix + middle + suffix))
+        work.append((False, task, f"{prefix}{indent}raise ValueError\n{suffix}"))
+    with Sandbox(engine="namespaces", isolation="ns", workers=2) as box:
+        found = [(right, verdict.accepted) for right, verdict in box.run_many(work)]
+    assert [accepted for right, accepted in found if right] == [True] * 12
+    assert sum(accepted for right, accepted in found if not right) == 0
+
+
+# ------------------------------------------------------------------------ a whole evaluation
+
+
+def calls(*cases: tuple[int, Any]) -> str:
+    plain = [{"args": [given], "expected": expected} for given, expected in cases]
+    return json.dumps({"kind": "calls", "cases": plain})
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    rows = [
+        {
+            "task_id": "add_one",
+            "messages": [{"role": "user", "content": ADD_ONE}],
+            "entry_point": "add_one",
+            "tests": calls((1, 2), (-1, 0)),
+            "reference": "def add_one(x):\n    return x + 1",
+        },
+        {
+            "task_id": "is_even",
+            "messages": [{"role": "user", "content": IS_EVEN}],
+            "entry_point": "is_even",
+            "tests": calls((1, False), (2, True)),
+            "reference": "def is_even(number):\n    return number % 2 == 0",
+        },
+    ]
+    table = tmp_path / "held_out.jsonl"
+    table.write_text("".join(json.dumps({**row, "split": "held_out"}) + "\n" for row in rows))
+    return table
+
+
+def evaluation_output(folder: Path) -> Output:
+    folder.mkdir(exist_ok=True)
+    return Output(folder, Identity("eval.start", "config"))
+
+
+@pytest.mark.vllm
+@pytest.mark.engine
+def test_an_evaluation_says_what_the_model_solves_and_under_which_conditions(
+    tmp_path: Path, tasks: Path, model_folder: Path, live_servers: Servers
+) -> None:
+    settings = EvalSettings(
+        benchmarks={"held_out": None, "humaneval": 2, "humaneval_infilling": 2}, max_tokens=60
+    )
+    inputs = {"model": model_folder, "held_out": tasks}
+    with Proxy(live_servers) as proxy:
+        out = evaluation_output(tmp_path / "out")
+        summary = run(settings, inputs, out, LiveContext(proxy))
+        assert proxy.asked == 6
+        again = run(settings, inputs, out, LiveContext(proxy))
+        assert proxy.asked == 6  # nothing is asked twice
+    assert again.content_sha == summary.content_sha
+
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    own = result["benchmarks"]["held_out"]
+    assert own["problems"] == {
+        "held_out:add_one": "accepted",
+        "held_out:is_even": "wrong_answer",
+    }
+    assert (own["n"], own["passed"], own["pass@1"], own["stop_rate"]) == (2, 1, 0.5, 1.0)
+    assert own["interval"] == pytest.approx(wilson_interval(1, 2))
+    for name in ("prompt_form", "template_sha", "extractor", "max_tokens", "engine", "data_sha"):
+        assert own["settings"][name], name
+    for name in ("sandbox", "isolation", "image", "weights_sha"):
+        assert own["settings"][name], name
+    assert result["benchmarks"]["humaneval"]["n"] == 2
+    assert result["benchmarks"]["humaneval_infilling"]["settings"]["max_tokens"] == 60
+    assert summary.counts["held_out_passed"] == 1
+    samples = {row["sample_id"]: row for row in read_shards(tmp_path / "out" / "samples")}
+    verdicts = list(read_shards(tmp_path / "out" / "verdicts"))
+    assert {row["sample_id"] for row in verdicts} == samples.keys()
+    assert len({row["verdict_id"] for row in verdicts}) == 6
+    assert compare_results(result, result, "held_out").p_value == 1.0
+
+
+@pytest.mark.engine
+def test_a_reference_that_fails_ends_the_evaluation_before_the_model_is_asked(
+    tmp_path: Path, tasks: Path, model_folder: Path
+) -> None:
+    class NoServers:
+        def model(self, folder: Path) -> str:
+            raise AssertionError("nothing may be asked")
+
+        def stop(self) -> None:
+            pass
+
+    text = tasks.read_text()
+    tasks.write_text(text.replace("return x + 1", "return x + 2"))
+    with pytest.raises(ArtifactError, match="held_out:add_one: its reference solution is judged"):
+        run(
+            EvalSettings(benchmarks={"held_out": None}),
+            {"model": model_folder, "held_out": tasks},
+            evaluation_output(tmp_path / "out"),
+            LiveContext(NoServers()),
+        )
