@@ -30,6 +30,7 @@ from align.settings import ServingSettings
 _PORT_ATTEMPTS = 3
 _LOG_LINES = 25
 _CPU_BATCH_TOKENS = 4096
+_FEW_CORES = 4
 _STOP_S = guard.GRACE_S + 1.5
 _PORT_TAKEN = "Address already in use"
 
@@ -109,6 +110,9 @@ def server_environment(cpu: bool) -> dict[str, str]:
     environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over our flag
     if cpu:
         environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "auto")
+        if (os.cpu_count() or 1) <= _FEW_CORES:
+            # vLLM keeps a core free for itself; of two that is half of what computes.
+            environment.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     return environment
 
 

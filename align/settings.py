@@ -107,6 +107,9 @@ class SampleSettings(Settings):
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_tokens: Positive = 320
     max_tasks: Positive | None = Field(default=None, description="take only so many tasks")
+    max_prompt_tokens: Positive | None = Field(
+        default=None, description="leave out tasks with longer prompts"
+    )
     concurrency: Positive = Field(default=64, description="requests in flight")
 
 

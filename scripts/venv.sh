@@ -37,8 +37,8 @@ if [[ ! -x $venv/bin/python ]]; then
 fi
 pip=("$venv/bin/python" -m pip --quiet --disable-pip-version-check)
 # torch first and with its own needs, which differ between its CPU and CUDA builds; the rest exactly
-# as locked (see the lock file's head for why).
-if ! { "${pip[@]}" install -c "$lock" torch && "${pip[@]}" install --no-deps -r "$lock"; }; then
+# as locked (see the lock file's head for why). Byte code is made when a module is first used.
+if ! { "${pip[@]}" install --no-compile -c "$lock" torch && "${pip[@]}" install --no-compile --no-deps -r "$lock"; }; then
     echo "error: not everything in $lock could be installed; run the same command again to go on" >&2
     exit 1
 fi

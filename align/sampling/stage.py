@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from align.artifacts import Row, read_shards, sha256_text
-from align.completions import clean_text
 from align.errors import InputError
 from align.rows import SAMPLE
 from align.sampling.policy import load_policy
@@ -33,8 +32,16 @@ def run(
         ServingError: The model's server can't be started or kept alive; finished answers stay.
     """
     skips = Skips(context)
-    tasks = choose_tasks(inputs["tasks"], settings.max_tasks, context.seed, skips)
     policy = load_policy(inputs["model"])
+    prompts = {}
+    for place, task in load_tasks(inputs["tasks"], skips):
+        prompt = task_prompt(policy.tokenizer, place, task)
+        length, most = len(prompt.ids), settings.max_prompt_tokens
+        if most is not None and length > most:
+            skips.add("prompt_over_limit", place, f"{length} tokens, more than {most}")
+        else:
+            prompts[prompt.task_id] = prompt
+    chosen = choose_tasks(prompts, settings.max_tasks, context.seed)
     sampler = policy_sampler(
         policy,
         temperature=settings.temperature,
@@ -43,7 +50,7 @@ def run(
     )
     with out.table("samples", SAMPLE, "sample_id") as writer:
         sample(
-            [task_prompt(policy.tokenizer, place, task) for place, task in tasks],
+            [prompts[task_id] for task_id in chosen],
             settings.n,
             policy=policy,
             sampler=sampler,
@@ -66,15 +73,13 @@ def run(
         raise InputError(f"no task of {inputs['tasks']} could be sampled: {skips.first()}")
     return Summary(
         content_sha=writer.content_sha(),
-        counts={"tasks": len(tasks), **counts, **finishes, **skips.counts},
+        counts={"tasks": len(chosen), **counts, **finishes, **skips.counts},
         details={"engine": sorted(engines), "policy": policy.row(), "skipped": skips.listed},
     )
 
 
-def choose_tasks(
-    location: Path, most: int | None, seed: int, skips: Skips
-) -> list[tuple[str, Row]]:
-    """Returns the tasks to sample as (place, task), by id; at most `most`, chosen by the seed.
+def load_tasks(location: Path, skips: Skips) -> list[tuple[str, Row]]:
+    """Returns the tasks that may be sampled, as (place, task).
 
     Raises:
         InputError: There is no task, a task has no id, or two have the same.
@@ -95,5 +100,10 @@ def choose_tasks(
         tasks[task_id] = (place, task)
     if not tasks:
         raise InputError(f"{location} holds no task to sample: {skips.first()}")
-    chosen = sorted(tasks, key=lambda task_id: sha256_text(f"{seed}:{clean_text(task_id)}"))
-    return [tasks[task_id] for task_id in sorted(chosen[:most])]
+    return list(tasks.values())
+
+
+def choose_tasks(task_ids: Iterable[str], most: int | None, seed: int) -> list[str]:
+    """Returns at most `most` ids, chosen by the seed, in order."""
+    ranked = sorted(task_ids, key=lambda task_id: sha256_text(f"{seed}:{task_id}"))
+    return sorted(ranked[:most])
