@@ -31,7 +31,7 @@ _PORT_ATTEMPTS = 3
 _LOG_LINES = 25
 _CPU_BATCH_TOKENS = 4096
 _FEW_CORES = 4
-_STOP_S = guard.GRACE_S + 1.5
+_STOP_S = guard.GRACE_S + 1.7
 _PORT_TAKEN = "Address already in use"
 
 
