@@ -13,8 +13,8 @@ from typing import Any
 from align import rows as schemas
 from align.artifacts import Row
 from align.checkpoint import weights_sha
+from align.completions import look_up
 from align.errors import InputError, ServingError
-from align.serving import served_name
 from align.settings import JudgeSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
@@ -130,7 +130,8 @@ def _open_judge(
             raise InputError("judge.endpoint needs judge.model: the name that the endpoint serves")
         url, name = settings.endpoint, settings.model
     else:
-        url, name = context.servers.model(inputs["model"]), served_name(inputs["model"])
+        url = context.servers.model(inputs["model"])
+        name = look_up(url, inputs["model"]).name
     return Judge(
         url,
         name,

@@ -19,6 +19,7 @@ from align.sampling.samples import policy_sampler, sample
 from align.settings import EvalSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
+from align.verdicts import verdict_id, verdict_row
 from sandbox import Sandbox, SandboxError, Task, TaskError, parse_task
 
 RESULT = "result.json"
@@ -171,16 +172,13 @@ def _execute(benchmarks: Sequence[Benchmark], box: Sandbox, out: Output, context
     tasks = {key: task for benchmark in benchmarks for key, task in _tasks(benchmark).items()}
     samples = list(read_shards(out.path / "samples"))
     with out.table("verdicts", VERDICT, "verdict_id") as writer:
-        todo = [row for row in samples if f"v-{row['sample_id']}" not in writer.done]
+        todo = [row for row in samples if verdict_id(row["sample_id"]) not in writer.done]
         work = ((row, tasks[row["task_id"]], row["code"]) for row in todo)
         with context.progress("run answers", len(samples)) as bar:
             bar.advance(len(samples) - len(todo))
             for row, verdict in box.run_many(work):
-                plain = verdict.to_row()
                 writer.add(
-                    {name: plain.get(name) for name in VERDICT.names}
-                    | {name: row[name] for name in ("sample_id", "task_id", "sample_index")}
-                    | {"verdict_id": f"v-{row['sample_id']}"}
+                    verdict_row(row["sample_id"], row["task_id"], row["sample_index"], [verdict])
                 )
                 bar.advance()
     return writer.content_sha()
