@@ -109,10 +109,13 @@ def server_environment(cpu: bool) -> dict[str, str]:
     }
     environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over our flag
     if cpu:
+        cores = os.cpu_count() or 1
+        if cores <= _FEW_CORES:
+            # With many cores vLLM binds a worker process to all but one of them. With few, that one
+            # is missed, and a second process only makes the start longer.
+            environment.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+            environment.setdefault("OMP_NUM_THREADS", str(cores))
         environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "auto")
-        if (os.cpu_count() or 1) <= _FEW_CORES:
-            # vLLM keeps a core free for itself; of two that is half of what computes.
-            environment.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     return environment
 
 

@@ -11,6 +11,9 @@
 #   otherwise                          the embedded `namespaces` engine, one isolation level lower;
 #                                      an error with ALIGN_REQUIRE_ENGINE=1
 set -euo pipefail
+# Byte code is made when a module is first used, and kept: without it every start of a model server
+# would compile thousands of modules again.
+unset PYTHONDONTWRITEBYTECODE
 root=$(cd "$(dirname "$0")/.." && pwd)
 install=$root/scripts/install-engine.sh
 state=$root/.state/engine
