@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 #: Seconds between SIGTERM and SIGKILL.
-GRACE_S = 3.0
+GRACE_S = 1.5
 _POLL_S = 0.1
 #: Seconds that the trackers have to tidy up; with the grace it stays under the five of a stop.
 _TRACKER_S = 1.2

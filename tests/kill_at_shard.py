@@ -9,6 +9,7 @@ the file SENT (a hash of its body), so that a test can see whether one was sent 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -38,7 +39,9 @@ async def note_answered(self: httpx.AsyncClient, request: httpx.Request, **kwarg
     response = await request_send(self, request, **kwargs)
     if request.method == "POST" and "completions" in request.url.path:
         with sent.open("a", encoding="utf-8") as stream:
-            digest = hashlib.sha256(bytes(request.content)).hexdigest()
+            body = json.loads(request.content)
+            del body["model"]  # a served name knows the run's folder
+            digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
             stream.write(f"{request.url.path} {digest}\n")
     return response
 

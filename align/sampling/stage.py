@@ -32,9 +32,10 @@ def run(
         ServingError: The model's server can't be started or kept alive; finished answers stay.
     """
     skips = Skips(context)
+    tasks = load_tasks(inputs["tasks"], skips)
     policy = load_policy(inputs["model"])
     prompts = {}
-    for place, task in load_tasks(inputs["tasks"], skips):
+    for place, task in tasks:
         prompt = task_prompt(policy.tokenizer, place, task)
         length, most = len(prompt.ids), settings.max_prompt_tokens
         if most is not None and length > most:
