@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from align import verbs
 from align.context import console
 from align.errors import AlignError, RecipeError
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="align",
@@ -195,29 +198,14 @@ def main() -> None:
     if not sys.stderr.isatty():
         console.width = max(shutil.get_terminal_size().columns, 160)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        app()
     except AlignError as error:
-        console.print(f"[red]error:[/] {error}", markup=True, soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.print("stopped; give the same command to go on")
-        sys.exit(130)
-    except Exception as error:
-        _exit_for_usage(error)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            console.print("stopped; give the same command to go on")
         raise
-
-
-def _exit_for_usage(error: Exception) -> None:
-    import click
-
-    if isinstance(error, click.exceptions.Abort):
-        console.print("stopped; give the same command to go on")
-        sys.exit(130)
-    if isinstance(error, click.ClickException):
-        error.show()
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

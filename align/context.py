@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -127,7 +128,7 @@ class RunContext:
     def warn(self, message: str) -> None:
         """Tells the user something that is not an error, and logs it."""
         self.log("warning", message=message)
-        console.print(f"[yellow]warning:[/] {message}")
+        console.print(f"[yellow]warning:[/] {escape(message)}")
 
     @contextmanager
     def progress(self, title: str, total: int | None) -> Iterator[ProgressBar]:

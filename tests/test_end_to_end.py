@@ -245,6 +245,8 @@ class TestWholeRun:
         process = subprocess.Popen(
             [*command, "--runs", str(world / "runs")],
             start_new_session=True,
+            # Tests that run in the background ignore Ctrl-C, and what they start would, too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             stderr=subprocess.PIPE,
             text=True,
         )

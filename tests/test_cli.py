@@ -1,0 +1,49 @@
+"""The command's exit codes and messages."""
+
+import subprocess
+import sys
+
+import pytest
+
+import align.doctor
+from align import cli
+from align.doctor import Finding
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "align.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_mistyped_key_exits_with_2_and_names_the_right_one() -> None:
+    done = run("run", "recipes/demo.yaml", "--set", "sft.coarse.lerning_rate=1")
+    assert done.returncode == 2
+    assert "sft.coarse.lerning_rate; did you mean learning_rate?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["recipes", "validate", "demo"], 0, "ok"),
+        (["recipes", "validate", "dmeo"], 2, "did you mean demo"),
+        (["nothing"], 2, "No such command"),
+        (["verify", "--tasks", "none.jsonl", "--samples", "s", "--out", "v"], 1, "none.jsonl"),
+        (["eval", "--model", "m", "--out", "e", "--bench", "humaneval=x"], 2, "NAME=NUMBER"),
+        (["doctor", "--engine", "chroot"], 2, "choose auto, docker or namespaces"),
+    ],
+)
+def test_errors_are_one_message_and_a_code(arguments: list[str], code: int, words: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_doctor_who_finds_a_fault_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = Finding("a wall", ok=False, detail="it fell", mend="build it again")
+    monkeypatch.setattr(align.doctor, "examine", lambda engine, isolation: [finding])
+    monkeypatch.setattr(sys, "argv", ["align", "doctor"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
