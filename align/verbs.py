@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from align.artifacts import Identity, canonical_json, read_shards, sha256_text, write_parquet
-from align.context import RunContext, console
+from align.alone import do_stage, model_path, serving_of, settings_of, table_path
+from align.context import console
 from align.errors import InputError, RecipeError
-from align.manifest import begin, finish, path_sha, read_identity, read_manifest
-from align.recipe import apply_override, parse_settings
-from align.run import stage_function
+from align.recipe import parse_settings
 from align.settings import (
     DataSettings,
     DpoSettings,
@@ -27,13 +22,9 @@ from align.settings import (
     SampleSettings,
     SandboxSettings,
     SelectSettings,
-    ServingSettings,
-    Settings,
     SftSettings,
     VerifySettings,
 )
-from align.stage import Output
-from align.tables import resolve_table
 
 OutOption = Annotated[
     Path, typer.Option("--out", help="A folder; or X.parquet / X.jsonl for one file.")
@@ -41,6 +32,14 @@ OutOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of this stage (see its section)."),
+]
+ServeSetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting of this stage, or serving.KEY=VALUE for its server.",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(help="The run's seed.")]
 ModelOption = Annotated[str, typer.Option("--model", help="A model folder or a Hub id.")]
@@ -74,116 +73,6 @@ def register(app: typer.Typer) -> None:
         report,
     ):
         app.command("eval" if verb is evaluate else verb.__name__)(verb)
-
-
-def table_path(location: str) -> Path:
-    """Returns a table's local path, or a Hub id as a path.
-
-    Raises:
-        InputError: Nothing is there.
-    """
-    path = resolve_table(location)
-    if path is None:
-        from align.recipe import looks_like_hub_id
-
-        if looks_like_hub_id(location):
-            return Path(location)
-        raise InputError(f"{location}: no such file or folder")
-    return path
-
-
-def model_path(name: str) -> Path:
-    """Returns the folder of a model by path or Hub id."""
-    from align.checkpoint import resolve_model
-
-    return resolve_model(name)
-
-
-def settings_of(
-    model: type[Settings], given: Mapping[str, Any], overrides: list[str] | None
-) -> Any:
-    """Builds a stage's settings from options and `--set`; options that are None are left out."""
-    content = {key: value for key, value in given.items() if value is not None}
-    for override in overrides or []:
-        apply_override(content, override)
-    return parse_settings(model, content, "--set")
-
-
-def do_stage(
-    stage: str,
-    settings: Settings,
-    inputs: Mapping[str, Path],
-    out: Path,
-    *,
-    table: str | None = None,
-    seed: int = 0,
-    sandbox: SandboxSettings | None = None,
-    serving: ServingSettings | None = None,
-) -> None:
-    """Runs one stage on files; a killed verb goes on where it stopped.
-
-    `table` names the table that `--out X.parquet` holds; None where a stage writes no single one.
-
-    Raises:
-        RecipeError: `--out` is one file, and the stage writes a folder.
-    """
-    one_file = out.suffix in (".parquet", ".jsonl")
-    if one_file and table is None:
-        raise RecipeError(f"--out {out}: this stage writes a folder; give a name without ending")
-    folder = out.with_name(f".{out.name}.work") if one_file else out
-    config = {"stage": stage, "settings": settings.model_dump(mode="json"), "seed": seed}
-    hashes = {name: path_sha(path) for name, path in inputs.items()}
-    identity = Identity(stage, sha256_text(canonical_json(config)), hashes)
-    present = read_identity(folder) if folder.exists() else None
-    if present is not None and present != identity:
-        raise RecipeError(
-            f"--out {out} holds results of other settings or inputs; give another, or delete it"
-        )
-    if present == identity and read_manifest(folder) is not None:
-        console.print(f"{out} is done already")
-        return
-    with RunContext(
-        folder,
-        seed=seed,
-        sandbox=sandbox or SandboxSettings(),
-        serving=serving or ServingSettings(),
-    ) as context:
-        context.stage = stage
-        started = time.monotonic()
-        begin(folder, identity)
-        summary = stage_function(stage)(settings, inputs, Output(folder, identity), context)
-        plain = settings.model_dump(mode="json")
-        seconds = time.monotonic() - started
-        finish(folder, identity, summary, settings=plain, seed=seed, seconds=seconds)
-    if one_file and table is not None:
-        _one_file(folder / table, out)
-        shutil.rmtree(folder)
-    _print_counts(out, summary.counts, seconds)
-
-
-def _one_file(table: Path, out: Path) -> None:
-    import json
-
-    import pyarrow.parquet as pq
-
-    from align.artifacts import shard_paths
-
-    rows = list(read_shards(table))
-    if out.suffix == ".parquet":
-        schema = pq.read_schema(shard_paths(table)[0]).remove_metadata()
-        write_parquet(out, rows, schema)
-    else:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        out.write_text(text, encoding="utf-8")
-
-
-def _print_counts(out: Path, counts: Mapping[str, int], seconds: float) -> None:
-    from rich.table import Table
-
-    view = Table("", "count", title=f"{out}  ({seconds:.1f} s)", title_justify="left")
-    for name, value in counts.items():
-        view.add_row(name, str(value))
-    console.print(view)
 
 
 def data(
@@ -244,16 +133,16 @@ def sample(
     n: Annotated[int | None, typer.Option(min=1, help="Samples a task.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0)] = None,
     endpoint: EndpointOption = None,
-    overrides: SetOption = None,
+    overrides: ServeSetOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Samples n answers a task from a model through a vLLM server that it starts.
 
     Example: align sample --model tuned/model --tasks data/tasks --n 8 --out samples.parquet
     """
-    settings = settings_of(SampleSettings, {"n": n, "temperature": temperature}, overrides)
+    serving, own = serving_of(endpoint, overrides)
+    settings = settings_of(SampleSettings, {"n": n, "temperature": temperature}, own)
     inputs = {"model": model_path(model), "tasks": table_path(tasks)}
-    serving = ServingSettings(endpoint=endpoint)
     do_stage("sampling", settings, inputs, out, table="samples", seed=seed, serving=serving)
 
 
@@ -290,7 +179,7 @@ def judge(
     verdicts: Annotated[str | None, typer.Option(help="Verdicts, to compare scores with.")] = None,
     rubric: Annotated[str | None, typer.Option(help="A shipped rubric or a YAML file.")] = None,
     endpoint: EndpointOption = None,
-    overrides: SetOption = None,
+    overrides: ServeSetOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Scores samples by a rubric with a judge model; a score never outranks an execution.
@@ -298,14 +187,15 @@ def judge(
     Example: align judge --model Qwen/Qwen2.5-Coder-1.5B-Instruct --tasks t.jsonl --samples
     s.parquet --out judgements.parquet
     """
+    serving, own = serving_of(None, overrides)
     given = {"model": model, "rubric": rubric, "endpoint": endpoint}
-    settings = settings_of(JudgeSettings, given, overrides)
+    settings = settings_of(JudgeSettings, given, own)
     inputs = {"tasks": table_path(tasks), "samples": table_path(samples)}
     if verdicts:
         inputs["verdicts"] = table_path(verdicts)
     if endpoint is None:
         inputs["model"] = model_path(model)
-    do_stage("judging", settings, inputs, out, table="judgements", seed=seed)
+    do_stage("judging", settings, inputs, out, table="judgements", seed=seed, serving=serving)
 
 
 def select(
@@ -368,7 +258,7 @@ def evaluate(
     isolation: IsolationOption = None,
     workers: WorkersOption = 2,
     endpoint: EndpointOption = None,
-    overrides: SetOption = None,
+    overrides: ServeSetOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Measures greedy pass@1 of a model, with its confidence interval.
@@ -381,11 +271,11 @@ def evaluate(
         if number and not number.isdigit():
             raise RecipeError(f"--bench {name}: write NAME or NAME=NUMBER")
         benchmarks[key] = int(number) if number else None
-    settings = settings_of(EvalSettings, {"benchmarks": benchmarks}, overrides)
+    serving, own = serving_of(endpoint, overrides)
+    settings = settings_of(EvalSettings, {"benchmarks": benchmarks}, own)
     box = parse_settings(
         SandboxSettings, {"engine": engine, "isolation": isolation, "workers": workers}, "option"
     )
-    serving = ServingSettings(endpoint=endpoint)
     inputs = {"model": model_path(model)}
     do_stage("evaluation", settings, inputs, out, seed=seed, sandbox=box, serving=serving)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from sandbox import protocol
+from sandbox import protocol, values
 from sandbox.compare import equal, equal_output
 from sandbox.limits import Limits
 from sandbox.rewrite import for_tester
@@ -250,16 +250,16 @@ def _compare_value(task: Task, index: int, wire: Any) -> tuple[Outcome, str]:
     tests = _of(task)
     case = tests.cases[index]
     try:
-        actual = protocol.decode(wire)
+        actual = values.decode(wire)
     except protocol.ProtocolError as error:
         return Outcome.TAMPERED, str(error)
-    except protocol.Uncrossable as error:
+    except values.Uncrossable as error:
         return Outcome.WRONG_ANSWER, str(error)
-    expected = protocol.decode(case["expected"])
+    expected = values.decode(case["expected"])
     if equal(actual, expected, tests.compare):
         return Outcome.ACCEPTED, ""
-    args = [_show(protocol.decode(item)) for item in case["args"]]
-    args += [f"{name}={_show(protocol.decode(item))}" for name, item in case["kwargs"].items()]
+    args = [_show(values.decode(item)) for item in case["args"]]
+    args += [f"{name}={_show(values.decode(item))}" for name, item in case["kwargs"].items()]
     call = f"{task.entry_point}({', '.join(args)})"
     return Outcome.WRONG_ANSWER, (
         f"{_short(call)} returned {_show(actual)}, expected {_show(expected)}"
@@ -269,7 +269,7 @@ def _compare_value(task: Task, index: int, wire: Any) -> tuple[Outcome, str]:
 def _compare_output(task: Task, index: int, wire: Any) -> tuple[Outcome, str]:
     tests = _of(task)
     case = tests.cases[index]
-    actual = protocol.decode(wire)
+    actual = values.decode(wire)
     if equal_output(actual, case["stdout"], tests.compare):
         return Outcome.ACCEPTED, ""
     return Outcome.WRONG_ANSWER, (

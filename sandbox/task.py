@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox import protocol
+from sandbox import protocol, values
 from sandbox.compare import Compare, parse_compare
 from sandbox.errors import TaskError
 from sandbox.limits import Limits, parse_limits
@@ -178,7 +178,7 @@ def _code(value: Any, name: str) -> str:
 
 def _value(value: Any, name: str) -> None:
     try:
-        protocol.decode(value)
+        values.decode(value)
     except protocol.ProtocolError as error:
         raise TaskError(f"{name}: {error}") from None
 

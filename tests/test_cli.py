@@ -1,13 +1,17 @@
 """The command's exit codes and messages."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import align.doctor
 from align import cli
 from align.doctor import Finding
+
+IN_OUT = ("--model", "m", "--tasks", "t", "--out", "o")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,6 +34,7 @@ def test_a_mistyped_key_exits_with_2_and_names_the_right_one() -> None:
         (["nothing"], 2, "No such command"),
         (["verify", "--tasks", "none.jsonl", "--samples", "s", "--out", "v"], 1, "none.jsonl"),
         (["eval", "--model", "m", "--out", "e", "--bench", "humaneval=x"], 2, "NAME=NUMBER"),
+        (["sample", *IN_OUT, "--set", "serving.eagre=1"], 2, "eagre; did you mean eager"),
         (["doctor", "--engine", "chroot"], 2, "choose auto, docker or namespaces"),
     ],
 )
@@ -38,6 +43,19 @@ def test_errors_are_one_message_and_a_code(arguments: list[str], code: int, word
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_stages_folder_is_no_table_but_names_its_tables(tmp_path: Path) -> None:
+    task = {"task_id": "t", "language": "python", "messages": [{"role": "user", "content": "?"}]}
+    tests = {"kind": "stdio", "cases": [{"stdin": "", "stdout": ""}]}
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text(json.dumps(task | {"entry_point": None, "tests": tests, "reference": ""}))
+    done = run("data", "--tasks", str(tasks), "--out", str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    done = run("verify", "--tasks", str(tmp_path / "data"), "--samples", str(tasks), "--out", "o")
+    assert done.returncode == 1
+    assert "is a stage's folder; name a table in it: " in done.stderr
+    assert str(tmp_path / "data" / "tasks") in done.stderr
 
 
 def test_a_doctor_who_finds_a_fault_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from align.errors import ArtifactError, InputError
 from align.manifest import begin
 from align.report import run, write_report
 from align.report.collect import collect
-from align.report.evaluations import comparisons, sign_test
+from align.report.evaluations import comparisons
 from align.report.plots import Interval, Line, intervals, lines
 from align.report.stages import STAGES
 from align.report.terminal import print_report
@@ -154,14 +154,6 @@ def test_other_settings_and_unscored_problems_are_told(full_run: Path, tmp_path:
     assert "different settings (max tokens)" in finding(after)
     assert (after.won, after.lost) == (None, None)
     assert "no problem in common" in finding(after)
-
-
-@pytest.mark.parametrize(
-    ("won", "lost", "p"),
-    [(0, 0, 1.0), (5, 0, 0.0625), (0, 6, 0.03125), (3, 3, 1.0), (7, 2, 92 / 512)],
-)
-def test_the_sign_test_is_exact(won: int, lost: int, p: float) -> None:
-    assert sign_test(won, lost) == pytest.approx(p)
 
 
 def test_nothing_that_a_model_wrote_becomes_markup(full_page: str) -> None:

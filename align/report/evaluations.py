@@ -12,11 +12,10 @@ from typing import Any
 
 from align.artifacts import read_shards, shard_paths
 from align.errors import ArtifactError
+from align.evaluation.scores import PASSED, UNSCORED, mcnemar_exact
 
 CHECKPOINTS = ("start", "coarse", "fine", "mixed", "dpo")
 
-#: Outcomes that say nothing about the code; such a problem is neither won nor lost.
-_UNSCORED = ("infra_error", "invalid_task")
 #: What names the checkpoint among the settings of a result.
 _OF_THE_CHECKPOINT = ("model", "weights_sha", "adapter_sha")
 
@@ -128,9 +127,9 @@ def _benchmark(name: str, plain: Mapping[str, Any]) -> Benchmark:
         stop_rate=plain.get("stop_rate"),
         outcomes=dict(plain["outcomes"]),
         solved={
-            problem: outcome == "accepted"
+            problem: outcome == PASSED
             for problem, outcome in plain["problems"].items()
-            if outcome not in _UNSCORED
+            if outcome not in UNSCORED
         },
         settings={k: v for k, v in plain["settings"].items() if k not in _OF_THE_CHECKPOINT},
     )
@@ -168,7 +167,7 @@ def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
     if shared:
         won = sum(after.solved[task] and not before.solved[task] for task in shared)
         lost = sum(before.solved[task] and not after.solved[task] for task in shared)
-        p = sign_test(won, lost)
+        p = mcnemar_exact(won, lost)
     different = [
         key
         for key in sorted(before.settings.keys() | after.settings.keys())
@@ -192,10 +191,3 @@ def _noise(before: Benchmark, after: Benchmark, shared: int, changed: int) -> fl
         return None
     pooled = (before.score + after.score) / 2
     return 1.96 * math.sqrt(pooled * (1 - pooled) * (1 / before.problems + 1 / after.problems))
-
-
-def sign_test(won: int, lost: int) -> float:
-    """Returns the two-sided exact p-value of `won` against `lost` under even odds."""
-    total = won + lost
-    tail = sum(math.comb(total, k) for k in range(min(won, lost) + 1)) / (1 << total)
-    return min(1.0, 2 * tail)

@@ -67,7 +67,9 @@ ENVIRONMENT = {
 def sources() -> bytes:
     """Return the frame that BOOT reads."""
     root = resources.files("sandbox")
-    modules = [("sandbox.protocol", (root / "protocol.py").read_text())]
+    modules = [
+        (f"sandbox.{name}", (root / f"{name}.py").read_text()) for name in ("protocol", "values")
+    ]
     for name in _GUEST:
         modules.append((f"sandbox.guest.{name}", (root / "guest" / f"{name}.py").read_text()))
     return protocol.pack(modules)

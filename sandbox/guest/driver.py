@@ -14,7 +14,7 @@ import sys
 import types
 from typing import Any
 
-from sandbox import protocol
+from sandbox import protocol, values
 from sandbox.guest import tester
 from sandbox.guest.wire import Closed, Wire
 
@@ -87,8 +87,8 @@ class Driver:
         if callable(value):
             return [name, "function", None]
         try:
-            return [name, "value", protocol.encode(value, self._to_ref)]
-        except protocol.Uncrossable:
+            return [name, "value", values.encode(value, self._to_ref)]
+        except values.Uncrossable:
             return None
 
     def _to_ref(self, value: Any) -> Any:
@@ -112,18 +112,18 @@ class Driver:
         operation = request["op"]
         target = self._target(request)
         if operation == "get":
-            return {"value": protocol.encode(getattr(target, request["attribute"]), self._to_ref)}
-        arguments = [protocol.decode(item, self._from_ref) for item in request["args"]]
+            return {"value": values.encode(getattr(target, request["attribute"]), self._to_ref)}
+        arguments = [values.decode(item, self._from_ref) for item in request["args"]]
         if operation == "set":
             setattr(target, request["attribute"], arguments[0])
             return {"value": None}
-        keywords = {k: protocol.decode(v, self._from_ref) for k, v in request["kwargs"].items()}
+        keywords = {k: values.decode(v, self._from_ref) for k, v in request["kwargs"].items()}
         if request.get("attribute") is not None:
             target = getattr(target, request["attribute"])
         result = target(*arguments, **keywords)
         if request.get("plain"):
-            return {"value": protocol.encode(result)}
-        value = protocol.encode(result, self._to_ref)
+            return {"value": values.encode(result)}
+        value = values.encode(result, self._to_ref)
         changed = {}
         for index, argument in enumerate(arguments):
             if isinstance(argument, (list, dict, set, bytearray)):
@@ -134,22 +134,22 @@ class Driver:
 
     def _after(self, argument: Any) -> Any:
         try:
-            return protocol.encode(argument, self._to_ref)
-        except protocol.Uncrossable:
+            return values.encode(argument, self._to_ref)
+        except values.Uncrossable:
             return None  # the test sees its argument as it was, as for any object of the program's
 
     def answer(self, request: dict[str, Any]) -> None:
         """Perform one request and send its reply."""
         try:
             reply = self._perform(request)
-        except protocol.Uncrossable as error:
+        except values.Uncrossable as error:
             reply = {"uncrossable": str(error)[:_MESSAGE_CAP]}
         except BaseException as error:  # SystemExit and KeyboardInterrupt are the program's, too
             reply = {"error": describe_error(error)}
         _flush()
         reply["id"] = request["id"]
         body = protocol.pack(reply)
-        if len(body) > protocol.MAX_VALUE_BYTES:
+        if len(body) > values.MAX_VALUE_BYTES:
             reply = {"id": request["id"], "uncrossable": f"a value of {len(body)} bytes"}
         self._wire.send(reply)
 

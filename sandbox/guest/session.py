@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sandbox import protocol
+from sandbox import protocol, values
 from sandbox.guest.process import (
     HEAD,
     Ended,
@@ -29,7 +29,7 @@ from sandbox.guest.process import (
 
 _TICK_S = 0.02
 _GRACE_S = 1.0
-MAX_PROGRAM_FRAME = protocol.MAX_VALUE_BYTES + 65536
+MAX_PROGRAM_FRAME = values.MAX_VALUE_BYTES + 65536
 
 
 class Session:

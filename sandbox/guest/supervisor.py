@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from sandbox import protocol
+from sandbox import protocol, values
 from sandbox.guest import jail, zygote
 from sandbox.guest.process import Ended, Infra, Limited, Zygote
 from sandbox.guest.session import Session
@@ -220,7 +220,7 @@ class Run:
         if session.stdout.bytes + session.stderr.bytes > self._job["limits"]["output_bytes"]:
             raise Limited("output_limit", "wrote more than it may")
         text = session.stdout.kept.decode("utf-8", "surrogateescape")
-        self._finish(session, {"status": "output", "value": protocol.encode(text), "detail": ""})
+        self._finish(session, {"status": "output", "value": values.encode(text), "detail": ""})
 
     def _calls(self, session: Session) -> None:
         cases = self._job["cases"]

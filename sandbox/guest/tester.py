@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sandbox import protocol
+from sandbox import protocol, values
 from sandbox.guest.wire import Closed, Wire
 
 _DETAIL = 600
@@ -71,12 +71,12 @@ class Channel:
         self._next += 1
         request["id"] = self._next
         try:
-            request["args"] = [protocol.encode(item, _to_ref) for item in arguments]
+            request["args"] = [values.encode(item, _to_ref) for item in arguments]
             request["kwargs"] = {
-                name: protocol.encode(item, _to_ref)
+                name: values.encode(item, _to_ref)
                 for name, item in request.get("kwargs", {}).items()
             }
-        except protocol.Uncrossable as error:
+        except values.Uncrossable as error:
             raise CannotCross(f"an argument: {error}") from None
         try:
             self._wire.send(request)
@@ -89,7 +89,7 @@ class Channel:
             raise Tampered("a reply to another call")
         try:
             return self._read(reply, arguments)
-        except protocol.Uncrossable as error:
+        except values.Uncrossable as error:
             raise CannotCross(str(error)) from None
         except protocol.ProtocolError as error:
             raise Tampered(str(error)) from None
@@ -104,8 +104,8 @@ class Channel:
         for index, wire in reply.get("changed", {}).items():
             position = int(index)
             if 0 <= position < len(arguments):
-                _write_back(arguments[position], protocol.decode(wire, self.from_ref))
-        return protocol.decode(reply["value"], self.from_ref)
+                _write_back(arguments[position], values.decode(wire, self.from_ref))
+        return values.decode(reply["value"], self.from_ref)
 
     def make_error(self, wire: Any) -> BaseException:
         """Return an exception of the same name and message, marked as the program's own."""
@@ -244,7 +244,7 @@ def namespace(channel: Channel, names: Any, entry_point: str) -> dict[str, Any]:
         elif kind == "exception":
             made[name] = channel.errors[name] = error_type(name, str(extra))
         elif kind == "value":
-            made[name] = protocol.decode(extra, channel.from_ref)
+            made[name] = values.decode(extra, channel.from_ref)
         elif kind == "module" and extra in sys.modules and extra.partition(".")[0] in standard:
             made[name] = sys.modules[extra]
     for name in _COMMON:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox import protocol
+from sandbox import protocol, values
 
 HASHABLE = st.one_of(
     st.none(),
@@ -61,8 +61,8 @@ def _types(value: Any) -> Any:
 
 
 def _cross(value: Any) -> Any:
-    (body,) = protocol.FrameReader().feed(protocol.pack(protocol.encode(value)))
-    return protocol.decode(protocol.loads(body))
+    (body,) = protocol.FrameReader().feed(protocol.pack(values.encode(value)))
+    return values.decode(protocol.loads(body))
 
 
 @given(VALUES)
@@ -138,19 +138,19 @@ class _List(list[int]):
     "value", [_Color.RED, _Lie(1), _List(), object(), print, {"a": _Lie(2)}, type, iter(int, 1)]
 )
 def test_anything_else_cannot_cross(value: Any) -> None:
-    with pytest.raises(protocol.Uncrossable):
-        protocol.encode(value)
+    with pytest.raises(values.Uncrossable):
+        values.encode(value)
 
 
 def test_too_much_cannot_cross() -> None:
     cyclic: list[Any] = []
     cyclic.append(cyclic)
     deep: list[Any] = []
-    for _ in range(protocol.MAX_DEPTH + 2):
+    for _ in range(values.MAX_DEPTH + 2):
         deep = [deep]
-    for value in (cyclic, deep, ["x" * 1000] * 10000, [0] * (protocol.MAX_NODES + 1)):
-        with pytest.raises(protocol.Uncrossable):
-            protocol.encode(value)
+    for value in (cyclic, deep, ["x" * 1000] * 10000, [0] * (values.MAX_NODES + 1)):
+        with pytest.raises(values.Uncrossable):
+            values.encode(value)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_bad_json_is_refused(body: bytes) -> None:
 )
 def test_bad_values_are_refused(wire: Any) -> None:
     with pytest.raises(protocol.ProtocolError):
-        protocol.decode(wire)
+        values.decode(wire)
 
 
 JSON = st.recursive(
@@ -198,7 +198,7 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-        | st.dictionaries(st.sampled_from(sorted(protocol._BY_TAG)), inner, min_size=1, max_size=1)
+        | st.dictionaries(st.sampled_from(sorted(values._BY_TAG)), inner, min_size=1, max_size=1)
     ),
     max_leaves=15,
 )
@@ -207,8 +207,8 @@ JSON = st.recursive(
 @given(JSON)
 @settings(max_examples=300, deadline=None)
 def test_no_wire_value_does_more_than_be_refused(wire: Any) -> None:
-    with contextlib.suppress(protocol.ProtocolError, protocol.Uncrossable):
-        protocol.decode(wire)
+    with contextlib.suppress(protocol.ProtocolError, values.Uncrossable):
+        values.decode(wire)
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
@@ -224,8 +224,8 @@ def test_any_bytes_in_any_pieces(data: bytes, step: int) -> None:
 
 def test_keys_with_one_hash_are_refused_quickly() -> None:
     keys = [number * ((1 << 61) - 1) for number in range(5000)]
-    with pytest.raises(protocol.Uncrossable):
-        protocol.decode({"$set": [{"$int": hex(key)} for key in keys]})
+    with pytest.raises(values.Uncrossable):
+        values.decode({"$set": [{"$int": hex(key)} for key in keys]})
 
 
 def test_decimal_keeps_its_exponent() -> None:

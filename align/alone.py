@@ -1,0 +1,152 @@
+"""What every verb shares: its options become settings, its files inputs, its stage is run alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from align.artifacts import (
+    Identity,
+    canonical_json,
+    read_shards,
+    sha256_text,
+    shard_paths,
+    write_parquet,
+)
+from align.context import RunContext, console
+from align.errors import InputError, RecipeError
+from align.manifest import begin, finish, path_sha, read_identity, read_manifest
+from align.recipe import apply_override, looks_like_hub_id, parse_settings
+from align.run import stage_function
+from align.settings import SandboxSettings, ServingSettings, Settings
+from align.stage import Output
+from align.tables import resolve_table
+
+
+def table_path(location: str) -> Path:
+    """Returns a table's local path, or a Hub id as a path.
+
+    Raises:
+        InputError: Nothing is there, or a stage's whole folder.
+    """
+    path = resolve_table(location)
+    if path is None:
+        if looks_like_hub_id(location):
+            return Path(location)
+        raise InputError(f"{location}: no such file or folder")
+    if path.is_dir() and read_identity(path) is not None and not shard_paths(path):
+        tables = [str(shards.parent) for shards in sorted(path.glob("*/shard-00000.parquet"))]
+        raise InputError(
+            f"{location} is a stage's folder; name a table in it: {', '.join(tables) or 'none yet'}"
+        )
+    return path
+
+
+def model_path(name: str) -> Path:
+    """Returns the folder of a model by path or Hub id."""
+    from align.checkpoint import resolve_model
+
+    return resolve_model(name)
+
+
+def settings_of(
+    model: type[Settings], given: Mapping[str, Any], overrides: list[str] | None
+) -> Any:
+    """Builds a stage's settings from options and `--set`; options that are None are left out."""
+    content = {key: value for key, value in given.items() if value is not None}
+    for override in overrides or []:
+        apply_override(content, override)
+    return parse_settings(model, content, "--set")
+
+
+def serving_of(
+    endpoint: str | None, overrides: list[str] | None
+) -> tuple[ServingSettings, list[str]]:
+    """Splits `serving.key=value` off the overrides of a verb that serves a model.
+
+    Returns:
+        How to serve, and the overrides that are the stage's own.
+    """
+    prefix = "serving."
+    own = [each for each in overrides or [] if not each.startswith(prefix)]
+    rest = [each.removeprefix(prefix) for each in overrides or [] if each.startswith(prefix)]
+    return settings_of(ServingSettings, {"endpoint": endpoint}, rest), own
+
+
+def do_stage(
+    stage: str,
+    settings: Settings,
+    inputs: Mapping[str, Path],
+    out: Path,
+    *,
+    table: str | None = None,
+    seed: int = 0,
+    sandbox: SandboxSettings | None = None,
+    serving: ServingSettings | None = None,
+) -> None:
+    """Runs one stage on files; a killed verb goes on where it stopped.
+
+    `table` names the table that `--out X.parquet` holds; None where a stage writes no single one.
+
+    Raises:
+        RecipeError: `--out` is one file, and the stage writes a folder.
+    """
+    one_file = out.suffix in (".parquet", ".jsonl")
+    if one_file and table is None:
+        raise RecipeError(f"--out {out}: this stage writes a folder; give a name without ending")
+    folder = out.with_name(f".{out.name}.work") if one_file else out
+    config = {"stage": stage, "settings": settings.model_dump(mode="json"), "seed": seed}
+    hashes = {name: path_sha(path) for name, path in inputs.items()}
+    identity = Identity(stage, sha256_text(canonical_json(config)), hashes)
+    present = read_identity(folder) if folder.exists() else None
+    if present is not None and present != identity:
+        raise RecipeError(
+            f"--out {out} holds results of other settings or inputs; give another, or delete it"
+        )
+    if present == identity and read_manifest(folder) is not None:
+        console.print(f"{out} is done already")
+        return
+    with RunContext(
+        folder,
+        seed=seed,
+        sandbox=sandbox or SandboxSettings(),
+        serving=serving or ServingSettings(),
+    ) as context:
+        context.stage = stage
+        started = time.monotonic()
+        begin(folder, identity)
+        summary = stage_function(stage)(settings, inputs, Output(folder, identity), context)
+        plain = settings.model_dump(mode="json")
+        seconds = time.monotonic() - started
+        finish(folder, identity, summary, settings=plain, seed=seed, seconds=seconds)
+    if one_file and table is not None:
+        _one_file(folder / table, out)
+        shutil.rmtree(folder)
+    _print_counts(out, summary.counts, seconds)
+
+
+def _one_file(table: Path, out: Path) -> None:
+    import pyarrow.parquet as pq
+
+    from align.artifacts import shard_paths
+
+    rows = list(read_shards(table))
+    if out.suffix == ".parquet":
+        schema = pq.read_schema(shard_paths(table)[0]).remove_metadata()
+        write_parquet(out, rows, schema)
+    else:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        out.write_text(text, encoding="utf-8")
+
+
+def _print_counts(out: Path, counts: Mapping[str, int], seconds: float) -> None:
+    from rich.table import Table
+
+    view = Table("", "count", title=f"{out}  ({seconds:.1f} s)", title_justify="left")
+    for name, value in counts.items():
+        view.add_row(name, str(value))
+    console.print(view)
