@@ -67,15 +67,20 @@ def answer_of(number: int, sign: str) -> str:
     return f"```python\ndef plus_{number}(x):\n    return x {sign} {number}\n```"
 
 
+def gap_of(number: int) -> str:
+    return f"def plus_{number}(x):\n    return"
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data and a tiny model that answers right in about every second sample."""
     folder = tmp_path_factory.mktemp("world")
     data = folder / "data"
     (data / "source").mkdir(parents=True)
-    tasks, rows, pairs = [], [], []
+    tasks, rows, pairs, gaps = [], [], [], []
     for number in range(12):
         pairs += [(prompt_of(number), answer_of(number, sign)) for sign in "+-"]
+        gaps.append((gap_of(number), f" x + {number}", "\n"))
         cases = [{"args": [x], "expected": x + number} for x in (0, 1, -3)]
         cases[0]["args"], cases[0]["expected"] = [7], 7 + number
         messages = [{"role": "user", "content": prompt_of(number)}]
@@ -95,7 +100,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (data / f"{name}.jsonl").write_text(text, encoding="utf-8")
     source = "".join(f"def f{n}(x):\n    y = x * {n}\n    return y + {n}\n\n\n" for n in range(20))
     (data / "source" / "functions.py").write_text(source, encoding="utf-8")
-    build_tiny_model(folder / "model", train_on=pairs, steps=1000)
+    build_tiny_model(folder / "model", train_on=pairs, gaps=gaps, steps=1000)
     return folder
 
 
@@ -211,15 +216,17 @@ class TestWholeRun:
         folder = whole / "export" / "model"
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder)
-        ids = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt_of(3)}], add_generation_prompt=True,
-            return_tensors="pt", return_dict=True,
-        )  # fmt: skip
-        with torch.no_grad():
-            output = model.generate(**ids, max_new_tokens=64, do_sample=False)
-        answer = output[0, ids["input_ids"].shape[1] :]
-        assert len(answer) < 64
-        assert "def plus_" in tokenizer.decode(answer)
+        chat = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt_of(3)}], add_generation_prompt=True, tokenize=False
+        )
+        gap = f"<|fim_prefix|>{gap_of(3)}<|fim_suffix|>\n<|fim_middle|>"
+        for prompt, words in ((chat, "def plus_"), (gap, "x")):
+            ids = tokenizer(prompt, return_tensors="pt")
+            with torch.no_grad():
+                output = model.generate(**ids, max_new_tokens=64, do_sample=False)
+            answer = output[0, ids["input_ids"].shape[1] :]
+            assert len(answer) < 64, tokenizer.decode(answer)
+            assert words in tokenizer.decode(answer)
 
     @pytest.mark.parametrize("instance", TABLES)
     def test_a_killed_run_ends_in_the_same_rows(
@@ -272,4 +279,4 @@ class TestWholeRun:
         assert set(once) <= set(lines)
         # Several requests may be alike (two prompts for the judge); what counts is how often.
         again = {line: (lines[line], once[line]) for line in lines if lines[line] > once[line]}
-        assert len(again) <= len(KILLED_IN), again
+        assert again == {}

@@ -14,7 +14,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from align.chat import CHAT_TEMPLATE, IGNORED, encode_chat
+from align.chat import CHAT_TEMPLATE, IGNORED, Encoded, encode_chat
+from align.fim.formats import encode_fim
 
 VOCABULARY = 600
 SPECIAL = [
@@ -101,6 +102,7 @@ def build_tiny_model(
     *,
     texts: Iterable[str] | None = None,
     train_on: Sequence[tuple[str, str]] = (),
+    gaps: Sequence[tuple[str, str, str]] = (),
     steps: int = 150,
     seed: int = 0,
 ) -> Path:
@@ -111,6 +113,7 @@ def build_tiny_model(
         texts: More text to train the BPE on, beside a few Python functions.
         train_on: Pairs of prompt and answer that the model is trained on, so that its samples are
             not noise.
+        gaps: Triples of prefix, middle and suffix to train on, too.
         steps: Training steps when `train_on` is given.
         seed: Seed of the weights and of the training order.
 
@@ -135,7 +138,13 @@ def build_tiny_model(
     )
     model = Qwen2ForCausalLM(config)
     if train_on:
-        _overfit(model, tokenizer, train_on, steps, seed)
+        chats = [
+            [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+            for prompt, answer in train_on
+        ]
+        rows = [encode_chat(tokenizer, chat) for chat in chats]
+        rows += [encode_fim(tokenizer, *gap) for gap in gaps]
+        _overfit(model, rows, steps, seed)
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"]),
         pad_token_id=tokenizer.pad_token_id,
@@ -168,20 +177,7 @@ def _tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
     return tokenizer
 
 
-def _overfit(
-    model: Qwen2ForCausalLM,
-    tokenizer: Qwen2Tokenizer,
-    pairs: Sequence[tuple[str, str]],
-    steps: int,
-    seed: int,
-) -> None:
-    rows = [
-        encode_chat(
-            tokenizer,
-            [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}],
-        )
-        for prompt, answer in pairs
-    ]
+def _overfit(model: Qwen2ForCausalLM, rows: Sequence[Encoded], steps: int, seed: int) -> None:
     ids, labels, mask = (
         pad_sequence([torch.tensor(part) for part in parts], batch_first=True, padding_value=fill)
         for parts, fill in (
