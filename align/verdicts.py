@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from align import rows as schemas
@@ -18,23 +17,19 @@ def verdict_id(sample_id: str) -> str:
     return f"v-{sample_id}"
 
 
-def verdict_row(sample_id: str, task_id: str, sample_index: int, runs: Sequence[Verdict]) -> Row:
-    """Builds the row of one sample from its runs; runs that disagree make it `flaky`.
+def verdict_row(sample_id: str, task_id: str, sample_index: int, verdict: Verdict) -> Row:
+    """Builds the row of one sample.
 
     The times of single tests stand in a column of their own, so that two equal runs differ in
     volatile columns alone.
     """
-    plain = runs[0].to_row()
+    plain = verdict.to_row()
     row: Row = {name: plain.get(name) for name in schemas.VERDICT.names}
     tests: list[dict[str, Any]] = json.loads(plain["tests"])
     row["test_ms"] = [test.pop("cpu_ms") for test in tests]
     for test in tests:
         test.pop("wall_ms")
     row["tests"] = canonical_json(tests)
-    outcomes = {str(verdict.outcome) for verdict in runs}
-    if len(outcomes) > 1:
-        row["outcome"] = "flaky"
-        row["detail"] = f"{len(runs)} runs disagree: {', '.join(sorted(outcomes))}"
     row["sample_id"], row["task_id"], row["sample_index"] = sample_id, task_id, sample_index
     row["verdict_id"] = verdict_id(sample_id)
     return row

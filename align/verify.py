@@ -16,7 +16,7 @@ from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.tables import read_rows
 from align.verdicts import verdict_id, verdict_row
-from sandbox import SandboxError, Task, TaskError, Verdict, parse_task
+from sandbox import SandboxError, Task, TaskError, parse_task
 
 
 def run(
@@ -112,19 +112,18 @@ def _execute(
     context: Context,
     advance: Callable[[], None],
 ) -> None:
-    waiting: dict[str, list[Verdict]] = {}
-    work = (
-        (row, tasks[row["task_id"]], row["code"]) for row in samples for _ in range(settings.repeat)
-    )
+    # Equal programs of one task are run once: at low temperatures that is most of them.
+    equal: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
+    for row in samples:
+        equal.setdefault((row["task_id"], row["code"]), []).append(row)
+    work = ((rows, tasks[task_id], code) for (task_id, code), rows in equal.items())
     try:
         with context.sandbox() as box:
-            for row, verdict in box.run_many(work):
-                sample_id = row["sample_id"]
-                runs = waiting.setdefault(sample_id, [])
-                runs.append(verdict)
-                if len(runs) == settings.repeat:
-                    del waiting[sample_id]
-                    emit(verdict_row(sample_id, row["task_id"], row["sample_index"], runs))
+            for rows, verdict in box.run_many(work, repeat=settings.repeat):
+                for row in rows:
+                    emit(
+                        verdict_row(row["sample_id"], row["task_id"], row["sample_index"], verdict)
+                    )
                     advance()
     except SandboxError as error:
         raise ArtifactError(f"the sandbox stopped: {error}") from error

@@ -8,7 +8,8 @@ from sandbox.check import TaskReport, check_task
 from sandbox.doctor import Proof, doctor
 from sandbox.errors import SandboxError, TaskError
 from sandbox.limits import Limits
-from sandbox.runner import Sandbox, ensure_image
+from sandbox.opening import ensure_image
+from sandbox.runner import Sandbox
 from sandbox.task import Task, parse_task
 from sandbox.verdict import Outcome, Output, TestResult, Verdict
 

@@ -7,7 +7,7 @@ import sys
 
 from sandbox.doctor import doctor
 from sandbox.errors import SandboxError
-from sandbox.runner import ENGINES, ensure_image
+from sandbox.opening import ENGINES, ensure_image
 
 
 def main() -> int:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
 from sandbox import protocol
-from sandbox.engines.base import CONTAINER, CONTAINER_NS, LEVELS, NS, Engine
+from sandbox.batch import Batch, run_all
+from sandbox.engines.base import CONTAINER
 from sandbox.errors import SandboxError, SlotBroken, TaskError
 from sandbox.grade import Place, grade, make_job, plain_verdict, stub, uncrossable
 from sandbox.limits import Limits
+from sandbox.metrics import Metrics
+from sandbox.opening import open_engine
 from sandbox.pool import Lanes, Pool
 from sandbox.task import Task
 from sandbox.verdict import Outcome, Verdict
 
 K = TypeVar("K")
 
-ENGINES = ("auto", "docker", "namespaces")
 CONFIRM_FACTOR = 1.5
 _TRIES = 3
 # Infrastructure may fail one run in a hundred; so many failures are needed to tell.
@@ -29,50 +32,6 @@ _INFRA_MIN, _INFRA_SHARE = 3, 0.01
 # Counted in time and in kills, these depend on the neighbours: look again before they become
 # labels.
 _CONFIRMED = (Outcome.TIME_LIMIT, Outcome.MEMORY_LIMIT)
-
-
-def open_engine(engine: str, isolation: str | None, memory_mb: int = 512) -> Engine:
-    """Return the engine that the names mean; raises SandboxError rather than go a level down."""
-    if engine == "auto":
-        engine = os.environ.get("ALIGN_SANDBOX_ENGINE") or "auto"
-    if engine not in ENGINES:
-        raise SandboxError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
-    if isolation is not None and isolation not in LEVELS:
-        raise SandboxError(f"isolation {isolation!r} is not one of {', '.join(LEVELS)}")
-    if engine == "namespaces":
-        return _namespaces(isolation)
-    if engine == "auto" and isolation == NS:
-        return _namespaces(isolation)
-    if isolation == NS:
-        raise SandboxError("isolation 'ns' is the namespaces engine's: pass engine='namespaces'")
-    from sandbox.engines.docker import DockerEngine
-
-    try:
-        return DockerEngine(isolation or CONTAINER_NS, memory_mb)
-    except SandboxError as error:
-        if engine == "docker" or isolation is not None:
-            raise
-        raise SandboxError(
-            f"{error}. Install or start a Docker engine (scripts/install-engine.sh), or pass"
-            " isolation='ns' to run on the embedded namespaces engine, a level lower"
-        ) from None
-
-
-def _namespaces(isolation: str | None) -> Engine:
-    from sandbox.engines.namespaces import NamespaceEngine
-
-    if isolation not in (None, NS):
-        raise SandboxError(f"the namespaces engine offers isolation 'ns', not {isolation!r}")
-    return NamespaceEngine()
-
-
-def ensure_image(engine: str = "auto", isolation: str | None = None) -> str:
-    """Build what programs see as their system where it isn't there yet; returns its name."""
-    opened = open_engine(engine, isolation)
-    try:
-        return opened.image
-    finally:
-        opened.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +49,7 @@ class Sandbox:
         engine: ``docker`` or ``namespaces``.
         isolation: ``container+ns``, ``container`` or ``ns``.
         image: what programs see as their system.
+        metrics: counts and times; ``metrics.text()`` is what Prometheus reads.
     """
 
     def __init__(
@@ -123,9 +83,11 @@ class Sandbox:
         self._pool = Pool(self._engine, workers)
         self._lanes = Lanes()
         self._lock = threading.Lock()
-        self._standings: dict[str, Standing] = {}
-        self._judging: dict[str, threading.Lock] = {}
+        self._standings: dict[tuple[object, ...], Standing] = {}
+        self._judging: dict[tuple[object, ...], threading.Lock] = {}
+        self._flights: dict[tuple[object, ...], Future[Verdict]] = {}
         self._runs = self._infra = 0
+        self.metrics = Metrics()
         try:
             self._prove()
         except BaseException:
@@ -179,12 +141,15 @@ class Sandbox:
 
     # ---------------------------------------------------------------------------------- runs
 
-    def run(self, task: Task, code: str | None) -> Verdict:
-        """Run one program against one task's tests.
+    def run(self, task: Task, code: str | None, repeat: int = 1) -> Verdict:
+        """Run one program against one task's tests; safe to call from many threads.
+
+        A call that finds an equal one under way takes its verdict.
 
         Args:
             task: a task with tests.
             code: the whole program; None or blank where none was found in a sample.
+            repeat: how often to run it; runs that disagree make it ``flaky``.
 
         Raises:
             TaskError: the task has no tests.
@@ -192,27 +157,52 @@ class Sandbox:
         """
         if task.tests is None:
             raise TaskError(f"task {task.task_id} has no tests: it can be judged, not executed")
+        key = (*_task_key(task), code, repeat)
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is None:
+                mine = self._flights[key] = Future()
+        if flight is not None:
+            self.metrics.shared()
+            return self._count(flight.result())
+        try:
+            mine.set_result(self._repeated(task, code, repeat))
+        except BaseException as error:
+            mine.set_exception(error)
+        finally:
+            with self._lock:
+                del self._flights[key]
+        return self._count(mine.result())
+
+    def _repeated(self, task: Task, code: str | None, repeat: int) -> Verdict:
+        first = self._verdict(task, code)
+        outcomes = {first.outcome}
+        for _ in range(repeat - 1):
+            again = self._verdict(task, code)
+            if again.outcome is Outcome.INFRA_ERROR:
+                return again
+            outcomes.add(again.outcome)
+        if len(outcomes) == 1:
+            return first
+        detail = f"{repeat} runs disagree: {', '.join(sorted(outcomes))}"
+        return dataclasses.replace(first, outcome=Outcome.FLAKY, detail=detail)
+
+    def _verdict(self, task: Task, code: str | None) -> Verdict:
         if code is None or not code.strip():
             return plain_verdict(Outcome.NO_CODE, task, code, self._place, "no code")
+        plain = partial(plain_verdict, task=task, code=code, place=self._place)
+        strength = "strong"
         try:
             standing = self.standing(task)
+            strength = standing.strength
+            if standing.problem is not None:
+                return plain(Outcome.INVALID_TASK, detail=standing.problem, strength=strength)
+            return self._confirmed(task, code, strength)
         except _InfraFault as fault:
-            return self._count(
-                plain_verdict(Outcome.INFRA_ERROR, task, code, self._place, str(fault))
-            )
-        if standing.problem is not None:
-            return plain_verdict(
-                Outcome.INVALID_TASK, task, code, self._place, standing.problem, standing.strength
-            )
-        try:
-            verdict = self._confirmed(task, code, standing.strength)
-        except _InfraFault as fault:
-            verdict = plain_verdict(
-                Outcome.INFRA_ERROR, task, code, self._place, str(fault), standing.strength
-            )
-        return self._count(verdict)
+            return plain(Outcome.INFRA_ERROR, detail=str(fault), strength=strength)
 
     def _count(self, verdict: Verdict) -> Verdict:
+        self.metrics.verdict(verdict.outcome)
         with self._lock:
             self._runs += 1
             self._infra += verdict.outcome is Outcome.INFRA_ERROR
@@ -240,18 +230,24 @@ class Sandbox:
         job = make_job(task, code, limits, weak=strength == "weak")
         fault = ""
         for _ in range(_TRIES):
+            asked = time.monotonic()
             slot = self._pool.get()
+            began = time.monotonic()
             try:
                 reply = slot.call(job)
+                ended = time.monotonic()
                 verdict = grade(task, code, reply, limits, self._place, strength)
             except (SlotBroken, protocol.ProtocolError) as error:
                 self._pool.destroy(slot)
+                self.metrics.broke()
                 fault = str(error)
                 continue
             except BaseException:
                 self._pool.destroy(slot)
                 raise
             self._give_back(slot)
+            tests_s = sum(test.wall_ms for test in verdict.tests) / 1000
+            self.metrics.ran(began - asked, ended - began, tests_s)
             return verdict, uncrossable(reply)
         raise _InfraFault(f"{_TRIES} slots broke; the last: {fault}")
 
@@ -267,10 +263,7 @@ class Sandbox:
 
     def standing(self, task: Task) -> Standing:
         """Return how strongly a task is tested, from one run of its reference, kept."""
-        assert task.tests is not None
-        key = "/".join(
-            (task.tests.sha, task.entry_point or "", str(task.limits), str(task.reference))
-        )
+        key = _task_key(task)
         with self._lock:
             lock = self._judging.setdefault(key, threading.Lock())
         with lock:
@@ -300,11 +293,14 @@ class Sandbox:
 
     # ---------------------------------------------------------------------------------- many
 
-    def run_many(self, jobs: Iterable[tuple[K, Task, str | None]]) -> Iterator[tuple[K, Verdict]]:
+    def run_many(
+        self, jobs: Iterable[tuple[K, Task, str | None]], repeat: int = 1
+    ) -> Iterator[tuple[K, Verdict]]:
         """Run many programs, as many at once as there are workers.
 
         Args:
             jobs: key, task and program of each; consumed only as fast as runs finish.
+            repeat: as for ``run``.
 
         Yields:
             Key and verdict, in order of completion.
@@ -312,68 +308,26 @@ class Sandbox:
         Raises:
             SandboxError: as ``run``. What ``jobs`` raises is raised here.
         """
-        batch = _Batch(jobs, self.run, self.workers)
+        batch = Batch(jobs, partial(self.run, repeat=repeat), self.workers)
         try:
             yield from batch.results()
         finally:
             batch.stop()
 
+    def run_many_async(
+        self,
+        jobs: Iterable[tuple[K, Task, str | None]] | AsyncIterable[tuple[K, Task, str | None]],
+        repeat: int = 1,
+    ) -> AsyncIterator[tuple[K, Verdict]]:
+        """Do the same beside an event loop, for ``async for``; ``jobs`` may be asynchronous."""
+        return run_all(jobs, partial(self.run, repeat=repeat), self.workers)
+
+
+def _task_key(task: Task) -> tuple[object, ...]:
+    """What two tasks have in common that judge alike."""
+    assert task.tests is not None
+    return task.tests.sha, task.entry_point, task.limits, task.reference
+
 
 class _InfraFault(Exception):
     """A run that no slot could finish."""
-
-
-class _Batch:
-    """Worker threads between a lazy iterable and a bounded queue of results."""
-
-    def __init__(
-        self,
-        jobs: Iterable[tuple[Any, Task, str | None]],
-        run: Callable[[Task, str | None], Verdict],
-        workers: int,
-    ) -> None:
-        self._jobs = iter(jobs)
-        self._run = run
-        self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._done: queue.Queue[tuple[str, Any, Any]] = queue.Queue(maxsize=2 * workers)
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
-        for thread in self._threads:
-            thread.start()
-
-    def _work(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                with self._lock:
-                    job = next(self._jobs, None)
-                if job is None:
-                    break
-                key, task, code = job
-                self._put(("verdict", key, self._run(task, code)))
-            self._put(("end", None, None))
-        except BaseException as error:
-            self._put(("error", None, error))
-
-    def _put(self, item: tuple[str, Any, Any]) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._done.put(item, timeout=0.2)
-                return
-            except queue.Full:
-                continue
-
-    def results(self) -> Iterator[tuple[Any, Verdict]]:
-        """Yield until every worker has ended; raise what a worker raised."""
-        left = len(self._threads)
-        while left:
-            kind, key, value = self._done.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                left -= 1
-            else:
-                yield key, value
-
-    def stop(self) -> None:
-        """Take no more jobs; runs under way end by themselves or with their slots."""
-        self._stopping.set()

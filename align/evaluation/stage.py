@@ -178,7 +178,7 @@ def _execute(benchmarks: Sequence[Benchmark], box: Sandbox, out: Output, context
             bar.advance(len(samples) - len(todo))
             for row, verdict in box.run_many(work):
                 writer.add(
-                    verdict_row(row["sample_id"], row["task_id"], row["sample_index"], [verdict])
+                    verdict_row(row["sample_id"], row["task_id"], row["sample_index"], verdict)
                 )
                 bar.advance()
     return writer.content_sha()

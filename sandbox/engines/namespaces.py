@@ -16,9 +16,15 @@ from sandbox.engines import bundle
 from sandbox.engines.base import NS, Engine, Slot, Transport
 from sandbox.errors import SandboxError, SlotBroken
 
-_LAUNCH = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from sandbox.engines.launch import main; main()"
-)
+# The packages stand empty: what their __init__ would import is nothing that a launcher needs.
+_LAUNCH = """
+import sys, types
+for name in ("sandbox", "sandbox.engines", "sandbox.guest"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [sys.argv[1] + "/" + name.replace(".", "/")]
+from sandbox.engines.launch import main
+main()
+"""
 _MEND = (
     "This kernel must let ordinary users make namespaces: with sysctl, set"
     " kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0"

@@ -1,0 +1,111 @@
+"""Many programs through one sandbox: lazily in, in order of completion out."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sandbox.task import Task
+from sandbox.verdict import Verdict
+
+K = TypeVar("K")
+Run = Callable[[Task, str | None], Verdict]
+
+
+class Batch:
+    """Worker threads between a lazy iterable and a bounded queue of results."""
+
+    def __init__(
+        self, jobs: Iterable[tuple[Any, Task, str | None]], run: Run, workers: int
+    ) -> None:
+        self._jobs = iter(jobs)
+        self._run = run
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._done: queue.Queue[tuple[str, Any, Any]] = queue.Queue(maxsize=2 * workers)
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                with self._lock:
+                    job = next(self._jobs, None)
+                if job is None:
+                    break
+                key, task, code = job
+                self._put(("verdict", key, self._run(task, code)))
+            self._put(("end", None, None))
+        except BaseException as error:
+            self._put(("error", None, error))
+
+    def _put(self, item: tuple[str, Any, Any]) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._done.put(item, timeout=0.2)
+                return
+            except queue.Full:
+                continue
+
+    def results(self) -> Iterator[tuple[Any, Verdict]]:
+        """Yield until every worker has ended; raise what a worker raised."""
+        left = len(self._threads)
+        while left:
+            kind, key, value = self._done.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                left -= 1
+            else:
+                yield key, value
+
+    def stop(self) -> None:
+        """Take no more jobs; runs under way end by themselves or with their slots."""
+        self._stopping.set()
+
+
+async def run_all(
+    jobs: Iterable[tuple[K, Task, str | None]] | AsyncIterable[tuple[K, Task, str | None]],
+    run: Run,
+    workers: int,
+) -> AsyncIterator[tuple[K, Verdict]]:
+    """Run jobs on threads beside an event loop; yields key and verdict in order of completion.
+
+    At most two jobs a worker are taken ahead of what has been yielded.
+    """
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(workers)
+    running: dict[asyncio.Future[Verdict], K] = {}
+    try:
+        async for key, task, code in _aiter(jobs):
+            running[loop.run_in_executor(executor, run, task, code)] = key
+            while len(running) >= 2 * workers:
+                async for pair in _finished(running):
+                    yield pair
+        while running:
+            async for pair in _finished(running):
+                yield pair
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+async def _aiter(jobs: Iterable[K] | AsyncIterable[K]) -> AsyncIterator[K]:
+    if isinstance(jobs, AsyncIterable):
+        async for job in jobs:
+            yield job
+    else:
+        for job in jobs:
+            yield job
+
+
+async def _finished(
+    running: dict[asyncio.Future[Verdict], K],
+) -> AsyncIterator[tuple[K, Verdict]]:
+    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    for future in done:
+        yield running.pop(future), future.result()

@@ -1,0 +1,111 @@
+"""What a sandbox does beside one run: equal runs shared, repeats, asynchronous batches, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+from short_tasks import calls
+
+from sandbox import Outcome, Sandbox, Task, TaskError, Verdict
+
+PLUS = calls(([1, 2], 3), ([2, 2], 4))
+ADD = "def f(a, b):\n    return a + b\n"
+SLOW = "import time\ndef f(a, b):\n    time.sleep(0.5)\n    return a + b\n"
+
+
+def counted(box: Sandbox, name: str) -> float:
+    """The value of one counter or histogram count in the sandbox's metrics."""
+    values = [
+        float(line.rpartition(" ")[2])
+        for line in box.metrics.text().splitlines()
+        if line.startswith(f"code_align_sandbox_{name}")
+    ]
+    return sum(values)
+
+
+def test_equal_runs_under_way_are_one(box: Sandbox) -> None:
+    box.run(PLUS, ADD)  # the task itself has been looked at
+    runs, shared = counted(box, "run_seconds_count"), counted(box, "shared_runs_total")
+    verdicts: list[Verdict] = []
+    threads = [
+        threading.Thread(target=lambda: verdicts.append(box.run(PLUS, SLOW))) for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.ACCEPTED] * 5
+    assert counted(box, "run_seconds_count") == runs + 1
+    assert counted(box, "shared_runs_total") == shared + 4
+
+
+def test_a_run_that_is_over_answers_for_no_other(box: Sandbox) -> None:
+    before = counted(box, "run_seconds_count")
+    assert box.run(PLUS, SLOW).accepted
+    assert box.run(PLUS, SLOW).accepted
+    assert counted(box, "run_seconds_count") - before >= 2
+
+
+def test_repeats_that_disagree_are_flaky(box: Sandbox) -> None:
+    moody = "import time\ndef f(a, b):\n    return a + b + time.perf_counter_ns() // 1000 % 2\n"
+    verdict = box.run(PLUS, moody, repeat=24)
+    assert verdict.outcome is Outcome.FLAKY
+    assert "24 runs disagree: accepted, wrong_answer" in verdict.detail
+    assert box.run(PLUS, ADD, repeat=3).accepted
+
+
+def test_batches_beside_an_event_loop(box: Sandbox) -> None:
+    taken = 0
+
+    async def jobs() -> AsyncIterator[tuple[int, Task, str]]:
+        nonlocal taken
+        for number in range(40):
+            taken += 1
+            yield number, PLUS, ADD + f"# {number}\n"
+            await asyncio.sleep(0)
+
+    async def work() -> dict[int, Verdict]:
+        done = {}
+        async for number, verdict in box.run_many_async(jobs()):
+            done[number] = verdict
+            assert taken <= len(done) + 2 * box.workers + 1
+        return done
+
+    verdicts = asyncio.run(work())
+    assert sorted(verdicts) == list(range(40))
+    assert all(verdict.accepted for verdict in verdicts.values())
+
+
+def test_a_batch_beside_an_event_loop_may_be_left_early_and_says_what_is_wrong(
+    box: Sandbox,
+) -> None:
+    async def first() -> Verdict:
+        async for _, verdict in box.run_many_async((n, PLUS, ADD) for n in range(1000)):
+            return verdict
+        raise AssertionError("nothing came")
+
+    async def wrong() -> None:
+        untested = Task("judged only")
+        async for _ in box.run_many_async([(0, untested, ADD)]):
+            raise AssertionError("a task without tests was run")
+
+    assert asyncio.run(first()).accepted
+    with pytest.raises(TaskError, match="no tests"):
+        asyncio.run(wrong())
+    assert box.run(PLUS, ADD).accepted
+
+
+def test_metrics_are_what_prometheus_reads(box: Sandbox) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    before = counted(box, 'verdicts_total{outcome="wrong_answer"}')
+    assert box.run(PLUS, "def f(a, b):\n    return 0\n").outcome is Outcome.WRONG_ANSWER
+    families = {family.name for family in text_string_to_metric_families(box.metrics.text())}
+    assert {
+        f"code_align_sandbox_{name}"
+        for name in ("verdicts", "broken_slots", "queue_seconds", "run_seconds", "overhead_seconds")
+    } <= families
+    assert counted(box, 'verdicts_total{outcome="wrong_answer"}') == before + 1
