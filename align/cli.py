@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from align import verbs
+from align import sandbox_verbs, verbs
 from align.context import console
 from align.errors import AlignError, RecipeError
 
@@ -36,6 +36,7 @@ app = typer.Typer(
 recipes_app = typer.Typer(no_args_is_help=True, help="Look at, copy and check the shipped recipes.")
 app.add_typer(recipes_app, name="recipes")
 verbs.register(app)
+sandbox_verbs.register(app)
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe's file, or the name of a shipped one.")

@@ -56,6 +56,25 @@ class _Bar:
         self.display.update(self.task, note=text)
 
 
+@contextmanager
+def progress_bar(title: str, total: int | None) -> Iterator[ProgressBar]:
+    """Shows a progress bar; where stderr is no terminal, nothing is drawn."""
+    display = Progress(
+        TextColumn(f"{title:>12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=console,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with display:
+        yield _Bar(display, display.add_task(title, total=total, note=""))
+
+
 class RunContext:
     """The `align.stage.Context` of runs and of single verbs.
 
@@ -109,9 +128,7 @@ class RunContext:
         from sandbox import Sandbox
 
         settings = self._sandbox
-        with Sandbox(
-            engine=settings.engine, isolation=settings.isolation, workers=settings.workers
-        ) as box:
+        with Sandbox(**dict(settings)) as box:
             self.log("sandbox", engine=box.engine, isolation=box.isolation, image=box.image)
             yield box
 
@@ -133,17 +150,5 @@ class RunContext:
     @contextmanager
     def progress(self, title: str, total: int | None) -> Iterator[ProgressBar]:
         """Shows a progress bar; where stderr is no terminal, nothing is drawn."""
-        display = Progress(
-            TextColumn(f"{self.stage or title:>12}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
-            console=console,
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        with display:
-            yield _Bar(display, display.add_task(title, total=total, note=""))
+        with progress_bar(self.stage or title, total) as bar:
+            yield bar

@@ -26,6 +26,12 @@ class SandboxSettings(Settings):
     workers: Positive = Field(
         default=2, description="programs at once; the number of cores is right"
     )
+    image: Literal["python", "python-data"] = Field(
+        default="python", description="what programs see: `python-data` has numpy and pandas"
+    )
+    runtime: str | None = Field(
+        default=None, description="the Docker engine's runtime of containers, such as `runsc`"
+    )
 
 
 class ServingSettings(Settings):

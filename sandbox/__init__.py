@@ -4,7 +4,7 @@ The untrusted process returns values, never verdicts; an infrastructure fault is
 answer. Imports nothing of ``align`` or ``judges``.
 """
 
-from sandbox.check import TaskReport, check_task
+from sandbox.check import TaskReport, check_task, check_tasks
 from sandbox.doctor import Proof, doctor
 from sandbox.errors import SandboxError, TaskError
 from sandbox.limits import Limits
@@ -26,6 +26,7 @@ __all__ = [
     "TestResult",
     "Verdict",
     "check_task",
+    "check_tasks",
     "doctor",
     "ensure_image",
     "parse_task",

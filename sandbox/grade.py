@@ -92,15 +92,16 @@ def _parse(source: str) -> ast.Module | None:
         return None
 
 
-def _names_used(source: str) -> list[str]:
+@lru_cache(maxsize=4096)
+def _names_used(source: str) -> frozenset[str]:
     tree = _parse(source)
     if tree is None:
-        return []
-    return sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})
+        return frozenset()
+    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
 
 
 def _wanted(task: Task) -> list[str]:
-    names = set(_names_used(_of(task).source))
+    names = _names_used(_of(task).source)
     return sorted(names | ({task.entry_point} if task.entry_point else set()))
 
 
@@ -119,6 +120,7 @@ def _bound_at_top(tree: ast.Module) -> set[str]:
     return names
 
 
+@lru_cache(maxsize=4096)
 def _helpers(tests: str, reference: str | None, entry_point: str | None) -> dict[str, Any] | None:
     """What the tests use beside the entry point comes from the reference where it has it.
 
@@ -129,7 +131,7 @@ def _helpers(tests: str, reference: str | None, entry_point: str | None) -> dict
     tree = _parse(reference)
     if tree is None:
         return None
-    names = sorted((set(_names_used(tests)) & _bound_at_top(tree)) - _called(tests, entry_point))
+    names = sorted((_names_used(tests) & _bound_at_top(tree)) - _called(tests, entry_point))
     return {"code": reference, "names": names} if names else None
 
 

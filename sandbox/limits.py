@@ -64,6 +64,11 @@ class Limits:
         return {**dataclasses.asdict(self), "wall_s": self.wall}
 
 
+def limits_row(limits: Limits) -> dict[str, Any]:
+    """Return the object that ``parse_limits`` reads back; a wall time that follows is left out."""
+    return {name: item for name, item in dataclasses.asdict(limits).items() if item is not None}
+
+
 def parse_limits(value: Any) -> Limits:
     """Read a row's ``limits``: None or an object of some of the fields; raises TaskError."""
     if value is None:

@@ -10,7 +10,13 @@ from sandbox.errors import SandboxError
 ENGINES = ("auto", "docker", "namespaces")
 
 
-def open_engine(engine: str, isolation: str | None, memory_mb: int = 512) -> Engine:
+def open_engine(
+    engine: str,
+    isolation: str | None,
+    memory_mb: int = 512,
+    image: str | None = None,
+    runtime: str | None = None,
+) -> Engine:
     """Return the engine that the names mean; raises SandboxError rather than go a level down."""
     if engine == "auto":
         engine = os.environ.get("ALIGN_SANDBOX_ENGINE") or "auto"
@@ -18,16 +24,16 @@ def open_engine(engine: str, isolation: str | None, memory_mb: int = 512) -> Eng
         raise SandboxError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
     if isolation is not None and isolation not in LEVELS:
         raise SandboxError(f"isolation {isolation!r} is not one of {', '.join(LEVELS)}")
-    if engine == "namespaces":
-        return _namespaces(isolation)
-    if engine == "auto" and isolation == NS:
-        return _namespaces(isolation)
+    if engine == "namespaces" or (engine == "auto" and isolation == NS):
+        if runtime is not None:
+            raise SandboxError(f"runtime {runtime!r} is the Docker engine's: pass engine='docker'")
+        return _namespaces(isolation, image)
     if isolation == NS:
         raise SandboxError("isolation 'ns' is the namespaces engine's: pass engine='namespaces'")
     from sandbox.engines.docker import DockerEngine
 
     try:
-        return DockerEngine(isolation or CONTAINER_NS, memory_mb)
+        return DockerEngine(isolation or CONTAINER_NS, memory_mb, image, runtime)
     except SandboxError as error:
         if engine == "docker" or isolation is not None:
             raise
@@ -37,12 +43,12 @@ def open_engine(engine: str, isolation: str | None, memory_mb: int = 512) -> Eng
         ) from None
 
 
-def _namespaces(isolation: str | None) -> Engine:
+def _namespaces(isolation: str | None, image: str | None) -> Engine:
     from sandbox.engines.namespaces import NamespaceEngine
 
     if isolation not in (None, NS):
         raise SandboxError(f"the namespaces engine offers isolation 'ns', not {isolation!r}")
-    return NamespaceEngine()
+    return NamespaceEngine(image)
 
 
 def ensure_image(engine: str = "auto", isolation: str | None = None) -> str:

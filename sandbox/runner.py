@@ -58,6 +58,8 @@ class Sandbox:
         isolation: str | None = None,
         workers: int = 2,
         memory_mb: int = 512,
+        image: str | None = None,
+        runtime: str | None = None,
     ) -> None:
         """Open the engine and start the first slot.
 
@@ -66,6 +68,8 @@ class Sandbox:
             isolation: names the level; needed to go below the engine's best.
             workers: programs that run at the same time.
             memory_mb: what slots start with; a task that asks for another size gets it.
+            image: ``python`` (the default) or ``python-data``, which has numpy and pandas.
+            runtime: the Docker engine's runtime of containers, such as ``runsc``.
 
         Raises:
             SandboxError: no engine, or a wall that doesn't hold here, with what to do.
@@ -73,7 +77,7 @@ class Sandbox:
         if workers < 1:
             raise SandboxError(f"workers: {workers} is not above zero")
         self.workers = workers
-        self._engine = open_engine(engine, isolation, memory_mb)
+        self._engine = open_engine(engine, isolation, memory_mb, image, runtime)
         self.engine, self.isolation, self.image = (
             self._engine.name,
             self._engine.isolation,

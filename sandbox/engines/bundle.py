@@ -16,6 +16,7 @@ _GUEST = (
     "tester",
     "driver",
     "process",
+    "spare",
     "session",
     "zygote",
     "supervisor",
@@ -50,6 +51,7 @@ ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
     "TMPDIR": "/tmp",
+    "LD_BIND_NOW": "1",  # or every fork would look the same symbols up again
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
     "TZ": "UTC",

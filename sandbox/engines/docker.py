@@ -181,7 +181,11 @@ class DockerEngine(Engine):
     name = "docker"
 
     def __init__(
-        self, isolation: str = CONTAINER_NS, memory_mb: int = 512, runtime: str | None = None
+        self,
+        isolation: str = CONTAINER_NS,
+        memory_mb: int = 512,
+        image: str | None = None,
+        runtime: str | None = None,
     ) -> None:
         """Connect, reap strays, and pin the image; raises SandboxError."""
         self.isolation = isolation
@@ -190,7 +194,7 @@ class DockerEngine(Engine):
         self._client = connect()
         try:
             reap(self._client)
-            self.image = images.docker_image(self._client)
+            self.image = images.docker_image(self._client, image)
             self._options = self._client.info().get("SecurityOptions") or []
         except _FAULTS as error:
             raise SandboxError(f"the Docker engine failed: {error}") from None

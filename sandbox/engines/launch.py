@@ -108,9 +108,10 @@ def _first_process(settings: dict[str, Any], as_root: bool) -> None:
     jail.drop_capabilities()
     _check(jail.libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
     _check(jail.libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "die with the parent")
-    os.execve(
-        settings["python"], ["python3", "-u", "-S", "-c", settings["boot"]], settings["environment"]
-    )
+    # The packages of the host's own system are none of the programs' business.
+    site = [] if settings["root"] else ["-S"]
+    command = ["python3", "-u", *site, "-c", settings["boot"]]
+    os.execve(settings["python"], command, settings["environment"])
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -112,17 +113,19 @@ class NamespaceEngine(Engine):
     name = "namespaces"
     isolation = NS
 
-    def __init__(self) -> None:
+    def __init__(self, image: str | None = None) -> None:
         """Find the root file system; raises SandboxError."""
         if not sys.platform.startswith("linux"):
             raise SandboxError("the namespaces engine needs Linux: use a Docker engine")
-        if (
-            images.has_mmdebstrap()
-            or (images.cache_folder() / f"rootfs-{images.version()}").exists()
-        ):
-            root = images.rootfs()
-            self.image = f"rootfs:python-{images.version()}"
+        variant = images.variant_of(image)
+        there = images.cache_folder() / f"rootfs-{images.version(variant)}"
+        if images.has_mmdebstrap() or there.exists():
+            root = images.rootfs(variant)
+            packages = hashlib.sha256(images.package_list(root).read_bytes()).hexdigest()
+            self.image = f"rootfs:{variant}@sha256:{packages}"
             self._settings: dict[str, object] = {"root": str(root), "python": "/usr/bin/python3"}
+        elif variant != "python":
+            raise SandboxError(f"image {variant!r} needs mmdebstrap to be built: install it")
         else:
             python, prefix = host_python()
             self.image = f"host:{python}"

@@ -15,7 +15,7 @@ import types
 from typing import Any
 
 from sandbox import protocol, values
-from sandbox.guest import tester
+from sandbox.guest import jail, tester
 from sandbox.guest.wire import Closed, Wire
 
 MODULE = "solution"
@@ -200,6 +200,7 @@ def main(descriptor: int) -> None:
         random.seed(0)
         wire = Wire(descriptor)
         request = wire.receive()
+        jail.set_limits(**request["limits"])
         if request["main"]:
             status = _program(request, wire)
         else:

@@ -143,7 +143,10 @@ def limit(name: str, value: int) -> None:
 
 
 def set_limits(cpu_s: int, memory_mb: int, tmp_mb: int, pids: int) -> None:
-    """Set the rlimits of one process; data counts what it may write to, not what it maps."""
+    """Set the rlimits of this process, before anything untrusted is in it.
+
+    Data counts what it may write to, not what it maps.
+    """
     mib = 1 << 20
     limit("RLIMIT_CPU", cpu_s)
     limit("RLIMIT_DATA", memory_mb * mib)
@@ -166,19 +169,18 @@ def keep_only(keep: dict[int, int]) -> None:
     os.closerange(max(keep.values()) + 1, 1024)
 
 
-def enter(flags: int, uid: int, gid: int, limits: dict[str, int], victim: int) -> None:
-    """In the child: own files, own limits, no privileges, filtered calls; all for good."""
+def enter(flags: int, uid: int, gid: int, tmp_mb: int, victim: int) -> None:
+    """In the child: own files, no privileges, filtered calls; all for good."""
     set_dumpable(True)  # or the kernel would hand our own /proc entries to root
     if flags & NEWUSER:
         map_user(uid, gid)
     write("/proc/self/oom_score_adj", str(victim))
     if flags & NEWNS:
-        _own_files(limits["tmp_mb"])
+        _own_files(tmp_mb)
     if flags & NEWUTS:
         libc.sethostname(b"sandbox", 7)
     os.chdir("/tmp")
     os.umask(0o022)
     os.setsid()
-    set_limits(limits["cpu_s"], limits["memory_mb"], limits["tmp_mb"], limits["pids"])
     drop_capabilities()
     syscall_filter.install(libc)

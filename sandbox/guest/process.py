@@ -69,10 +69,13 @@ class Zygote:
         self.pid = pid
         self.resident = resident(pid)
 
-    def spawn(self, role: str, limits: dict[str, int], victim: int, descriptors: list[int]) -> int:
-        """Fork a process of the given role; returns its pid, a child of ours."""
-        request = json.dumps({"role": role, "limits": limits, "victim": victim}).encode()
+    def request(self, role: str, tmp_mb: int, victim: int, descriptors: list[int]) -> None:
+        """Ask for a process of the given role, a child of ours; ``collect`` tells its pid."""
+        request = json.dumps({"role": role, "tmp_mb": tmp_mb, "victim": victim}).encode()
         socket.send_fds(self._control, [request], descriptors)
+
+    def collect(self) -> int:
+        """Return the pid that answers the oldest request; raises Infra."""
         data = self._control.recv(65536)
         if not data:
             raise Infra("the zygote died")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +19,11 @@ from sandbox.guest.process import (
     Ended,
     Infra,
     Limited,
-    Process,
     Stream,
     Zygote,
-    close_all,
     resident,
 )
+from sandbox.guest.spare import READY, Spares
 
 _TICK_S = 0.02
 _GRACE_S = 1.0
@@ -38,48 +36,40 @@ class Session:
     def __init__(
         self,
         zygote: Zygote,
-        limits: dict[str, Any],
+        spares: Spares,
+        job: dict[str, Any],
         tests: int,
         stdin: bytes,
-        keep: int,
         nested: bool,
     ) -> None:
         self._zygote = zygote
-        self._limits = limits
+        self._spares = spares
+        self._limits = limits = job["limits"]
         self._nested = nested
-        self.stdout, self.stderr = Stream(keep), Stream(HEAD)
+        stdio = job["kind"] == "stdio"
+        self.stdout, self.stderr = Stream(limits["output_bytes"] if stdio else 4096), Stream(HEAD)
         self.peak_bytes = 0
         self._reader = protocol.FrameReader(MAX_PROGRAM_FRAME)
         self._frames: list[bytes] = []
         self.heartbeat: Callable[[], None] = lambda: None
-        out_read, out_write = os.pipe()
-        error_read, error_write = os.pipe()
-        self._pipes = {out_read: self.stdout, error_read: self.stderr}
-        self.channel, theirs = socket.socketpair()
-        source = _input(stdin)
-        jail_limits = {
+        self.own_limits = {
             # Only the backstop for a program that outlives our own clock.
             "cpu_s": int(limits["cpu_ms"] * (tests + 1) / 1000) + 2,
             "memory_mb": limits["memory_mb"],
             "tmp_mb": limits["tmp_mb"],
             "pids": limits["pids"],
         }
-        self._jail_limits = jail_limits
+        self._spare = spares.take(*spare_kind(job))
         try:
-            pid = zygote.spawn(
-                "solution", jail_limits, 1000, [source, out_write, error_write, theirs.fileno()]
-            )
+            self._spare.feed(stdin)
+            self.process = self._spare.process
         except BaseException:
-            close_all([out_read, error_read])
-            self.channel.close()
+            self._spare.close()
             raise
-        finally:
-            close_all([source, out_write, error_write])
-            theirs.close()
-        self.process = Process(pid)
-        self.tester: Process | None = None
-        self._report: socket.socket | None = None
-        self._listening = True
+        self.channel = self._spare.channel
+        self._pipes = {self._spare.stdout: self.stdout, self._spare.stderr: self.stderr}
+        self._report = self._spare.report
+        self._listening = False
         self._report_reader = protocol.FrameReader(1 << 20)
         self._reports: list[bytes] = []
         self._open = set(self._pipes)
@@ -94,15 +84,10 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        if self.tester is not None:
-            self.tester.kill()
         if not self._nested:
             self._kill_others()
         self._drain_rest()
-        close_all(list(self._pipes))
-        self.channel.close()
-        if self._report is not None:
-            self._report.close()
+        self._spare.close()
         self.peak_bytes = max(self.peak_bytes, self.process.peak_bytes)
 
     # ------------------------------------------------------------------------------ clocks
@@ -136,7 +121,10 @@ class Session:
         raise Limited(status, detail)
 
     def _others(self) -> list[int]:
-        ours = {1, os.getpid(), self._zygote.pid, self.tester.pid if self.tester else 0}
+        ours = {1, os.getpid(), self._zygote.pid}
+        if self._spare.tester is not None:
+            ours.add(self._spare.tester.pid)
+        ours |= self._spares.pids()
         return [
             int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in ours
         ]
@@ -279,31 +267,21 @@ class Session:
         except (Ended, Limited):
             self._drain_rest()
             raise Infra("the jail could not be closed: " + self.stderr.head().strip()) from None
-        if body != b'{"ready":true}':
+        if body != READY:
             raise Infra("the jail said something else than ready")
 
     # ------------------------------------------------------------------------------ tester
 
     def start_tester(self, job: dict[str, Any]) -> None:
-        """Fork the tester, hand it the program's wire, and give it its job."""
-        self._report, theirs = socket.socketpair()
-        null = os.open("/dev/null", os.O_RDWR)
-        limits = dict(
-            self._jail_limits, cpu_s=int(self._limits["wall_ms"] / 1000) * job["count"] + 5
-        )
-        try:
-            pid = self._zygote.spawn(
-                "tester", limits, 500, [null, null, null, self.channel.fileno(), theirs.fileno()]
-            )
-        finally:
-            os.close(null)
-            theirs.close()
-        self.tester = Process(pid)
+        """Give the tester the program's wire and its job."""
+        assert self._report is not None
+        cpu_s = int(self._limits["wall_ms"] / 1000) * job["count"] + 5
         self.channel.setblocking(True)  # shared with the tester's copy, who waits on it
         self._report.settimeout(_GRACE_S * 10)
-        if self._report.recv(1 << 12)[4:] != b'{"ready":true}':
+        if self._report.recv(1 << 12)[4:] != READY:
             raise Infra("the tester's jail could not be closed")
-        self._report.sendall(protocol.pack(job))
+        self._report.sendall(protocol.pack({**job, "limits": {**self.own_limits, "cpu_s": cpu_s}}))
+        self._listening = True
         self.start_test()
 
     def next_report(self) -> Any:
@@ -332,17 +310,11 @@ class Session:
             raise Ended
 
     def _tester_end(self) -> str:
-        assert self.tester is not None
-        self.tester.reap()
-        return f"wait status {self.tester.status}"
+        assert self._spare.tester is not None
+        self._spare.tester.reap()
+        return f"wait status {self._spare.tester.status}"
 
 
-def _input(stdin: bytes) -> int:
-    if not stdin:
-        return os.open("/dev/null", os.O_RDONLY)
-    descriptor = os.memfd_create("stdin")
-    view = memoryview(stdin)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
+def spare_kind(job: dict[str, Any]) -> tuple[int, bool]:
+    """What the spare for a job must be like: the size of its files, and whether with a tester."""
+    return job["limits"]["tmp_mb"], job["kind"] in ("asserts", "script") and not job["weak"]

@@ -17,7 +17,8 @@ from typing import Any
 from sandbox import protocol, values
 from sandbox.guest import jail, zygote
 from sandbox.guest.process import Ended, Infra, Limited, Zygote
-from sandbox.guest.session import Session
+from sandbox.guest.session import Session, spare_kind
+from sandbox.guest.spare import Spares
 
 _BEAT_S = 1.0
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -82,9 +83,12 @@ class Host:
 class Run:
     """One job: its tests in as many sessions as the program's deaths make necessary."""
 
-    def __init__(self, job: dict[str, Any], zygote_: Zygote, host: Host, nested: bool) -> None:
+    def __init__(
+        self, job: dict[str, Any], zygote_: Zygote, spares: Spares, host: Host, nested: bool
+    ) -> None:
         self._job = job
         self._zygote = zygote_
+        self._spares = spares
         self._host = host
         self._nested = nested
         self._results: list[dict[str, Any]] = []
@@ -126,11 +130,10 @@ class Run:
         start = len(self._results)
         stdio = job["kind"] == "stdio"
         stdin = job["stdin"][start].encode("utf-8", "surrogatepass") if stdio else b""
-        keep = job["limits"]["output_bytes"] if stdio else 4096
         oom_before = oom_kills()
-        session = Session(
-            self._zygote, job["limits"], self._count - start, stdin, keep, self._nested
-        )
+        session = Session(self._zygote, self._spares, job, self._count - start, stdin, self._nested)
+        if stdio and start + 1 < self._count:
+            self._spares.prepare(*spare_kind(job))
         session.heartbeat = self._host.beat
         with session:
             try:
@@ -184,7 +187,12 @@ class Run:
     def _tests_of(self, session: Session) -> None:
         job = self._job
         load = protocol.pack(
-            {"code": job["code"], "main": job["kind"] == "stdio", "wanted": job["wanted"]}
+            {
+                "code": job["code"],
+                "main": job["kind"] == "stdio",
+                "wanted": job["wanted"],
+                "limits": session.own_limits,
+            }
         )
         loaded = protocol.loads(session.next_frame(load))
         if type(loaded) is not dict or type(loaded.get("loaded")) is not bool:
@@ -321,15 +329,17 @@ def main() -> None:
         # Before the first test arrives: what is forked now has seen nothing.
         pool = _start_zygote(settings["nested"])
         jail.set_dumpable(False)
+        spares = Spares(pool, ahead=settings["nested"])
         host.send({"op": "hello", "version": protocol.VERSION, "python": sys.version.split()[0]})
         while True:
             job = host.receive()
             try:
-                reply = Run(job, pool, host, settings["nested"]).perform()
+                reply = Run(job, pool, spares, host, settings["nested"]).perform()
             except Infra as error:
                 reply = {"op": "infra", "detail": str(error)[:_DETAIL]}
             reply["id"] = job["id"]
             host.send(reply)
+            spares.prepare(*spare_kind(job))
     except BrokenPipeError:
         os._exit(0)
     except BaseException as error:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox import protocol, values
+from sandbox.guest import jail
 from sandbox.guest.wire import Closed, Wire
 
 _DETAIL = 600
@@ -366,6 +367,7 @@ def main(channel_descriptor: int, report_descriptor: int) -> None:
         random.seed(0)
         supervisor = Wire(report_descriptor)
         job = supervisor.receive()
+        jail.set_limits(**job["limits"])
         channel = Channel(Wire(channel_descriptor))
         try:
             names = namespace(channel, job["names"], job["entry_point"])

@@ -1,6 +1,6 @@
 """The process that every other one is forked from: imports done, nothing secret ever in its memory.
 
-It sees a role, limits and descriptors. Programs and tests travel past it, from the supervisor
+It sees a role, a size and descriptors. Programs and tests travel past it, from the supervisor
 straight to the fork, so a fork inherits no earlier run's words.
 """
 
@@ -17,9 +17,9 @@ from typing import Any
 from sandbox.guest import driver, jail, tester
 from sandbox.guest import filter as syscall_filter
 
-# What programs of this kind import; absent ones are skipped (the image may be a smaller Python).
-# Not threading: its fork hook touches so many pages that every run would pay for the few that use
-# it.
+# What programs of this kind import; absent ones are skipped: the image may be a smaller Python, and
+# only one variant of it has numpy. Not threading: its fork hook touches so many pages that every
+# run would pay for the few that use it.
 PRELOAD = [
     "abc",
     "array",
@@ -46,6 +46,7 @@ PRELOAD = [
     "linecache",
     "math",
     "numbers",
+    "numpy",
     "operator",
     "pprint",
     "random",
@@ -69,7 +70,7 @@ def _child(request: dict[str, Any], descriptors: list[int], flags: int) -> None:
     wire = 4 if request["role"] == "tester" else 3
     try:
         jail.keep_only({source: target for target, source in enumerate(descriptors)})
-        jail.enter(flags, request["uid"], request["gid"], request["limits"], request["victim"])
+        jail.enter(flags, request["uid"], request["gid"], request["tmp_mb"], request["victim"])
         if request["role"] == "tester":
             jail.set_dumpable(False)
         gc.enable()

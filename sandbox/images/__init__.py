@@ -1,8 +1,11 @@
 """The one definition of what a program sees as its system, and the two ways to build it.
 
-A Debian with Python's standard library and nothing else. Where a registry answers, the Docker
-engine builds it from a base image; where none does, mmdebstrap makes the same content from Debian's
-archive. Its archive is cached, and both engines use it.
+A Debian with Python's standard library and, in the variant ``python-data``, numpy and pandas. Where
+a registry answers, the Docker engine builds it from a base image; where none does, mmdebstrap makes
+the same content from Debian's archive. Its archive is cached, and both engines use it. The packages
+that a root file system holds are written down beside it, one ``name=version`` a line.
+
+Functions that take a variant mean ``ALIGN_SANDBOX_IMAGE``, else ``python``, where it is None.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -21,30 +25,42 @@ from typing import Any
 from sandbox.errors import SandboxError
 
 SUITE = "bookworm"
-PACKAGES = ("python3-minimal", "libpython3-stdlib")
+VARIANTS = {
+    "python": ("python3-minimal", "libpython3-stdlib"),
+    "python-data": ("python3-minimal", "libpython3-stdlib", "python3-numpy", "python3-pandas"),
+}
+REPOSITORY = "code-align-sandbox"
+BUILDING = ".building-"
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
-_REPOSITORY = "code-align-sandbox"
 _LAYOUT = 1
-_BUILD_S = 900
+BUILD_S = 900
 
 
-def version() -> str:
+def variant_of(name: str | None = None) -> str:
+    """Return the variant that a name means; raises SandboxError where there is no such one."""
+    name = name or os.environ.get("ALIGN_SANDBOX_IMAGE") or "python"
+    if name not in VARIANTS:
+        raise SandboxError(f"image {name!r} is not one of {', '.join(VARIANTS)}")
+    return name
+
+
+def version(variant: str | None = None) -> str:
     """Return 12 hex digits that change with the definition."""
-    text = json.dumps([SUITE, PACKAGES, _LEFT_OUT, _LAYOUT])
+    text = json.dumps([SUITE, VARIANTS[variant_of(variant)], _LEFT_OUT, _LAYOUT])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def tag() -> str:
+def tag(variant: str | None = None) -> str:
     """Return the image's name in an engine."""
-    return f"{_REPOSITORY}:python-{version()}"
+    return f"{REPOSITORY}:{variant_of(variant)}-{version(variant)}"
 
 
-def dockerfile() -> str:
+def dockerfile(variant: str | None = None) -> str:
     """Return the definition in Docker's words."""
     return (
         f"FROM debian:{SUITE}-slim\n"
         "RUN apt-get update && apt-get install -y --no-install-recommends "
-        f"{' '.join(PACKAGES)} && rm -rf /var/lib/apt/lists/*\n"
+        f"{' '.join(VARIANTS[variant_of(variant)])} && rm -rf /var/lib/apt/lists/*\n"
     )
 
 
@@ -61,22 +77,23 @@ def has_mmdebstrap() -> bool:
     return shutil.which("mmdebstrap") is not None
 
 
-def archive() -> Path:
+def archive(variant: str | None = None) -> Path:
     """Return the root file system as a tar file, built on first use; raises SandboxError."""
-    path = cache_folder() / f"rootfs-{version()}.tar"
+    path = cache_folder() / f"rootfs-{version(variant)}.tar"
     if path.exists():
         return path
     if not has_mmdebstrap():
         raise SandboxError("mmdebstrap is not here: install it (apt-get install mmdebstrap)")
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=BUILDING) as folder:
         made = Path(folder) / "root.tar"
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        include = ",".join(VARIANTS[variant_of(variant)])
+        command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={include}"]
         command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
         done = subprocess.run(
             [*command, SUITE, str(made)],
             capture_output=True,
             text=True,
-            timeout=_BUILD_S,
+            timeout=BUILD_S,
             check=False,
         )
         if done.returncode != 0:
@@ -85,13 +102,13 @@ def archive() -> Path:
     return path
 
 
-def rootfs() -> Path:
+def rootfs(variant: str | None = None) -> Path:
     """Return the root file system as a folder, unpacked on first use; raises SandboxError."""
-    folder = cache_folder() / f"rootfs-{version()}"
+    folder = cache_folder() / f"rootfs-{version(variant)}"
     if folder.exists():
         return folder
-    source = archive()
-    work = Path(tempfile.mkdtemp(dir=folder.parent))
+    source = archive(variant)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=BUILDING))
     try:
         with tarfile.open(source) as tar:
             for member in tar:
@@ -115,18 +132,42 @@ def _is_inside(member: tarfile.TarInfo) -> bool:
     return not member.name.startswith("/") and ".." not in Path(member.name).parts
 
 
-def docker_image(client: Any) -> str:
+def packages(folder: Path) -> str:
+    """Return what an unpacked root file system holds, one ``name=version`` a line, sorted."""
+    status = folder / "var/lib/dpkg/status"
+    if not status.exists():
+        return ""
+    lines = set()
+    for entry in status.read_text(encoding="utf-8").split("\n\n"):
+        fields = dict(re.findall(r"^(Package|Version|Status): (.+)$", entry, re.MULTILINE))
+        if fields.get("Status", "").endswith(" installed"):
+            lines.add(f"{fields['Package']}={fields['Version']}\n")
+    return "".join(sorted(lines))
+
+
+def package_list(folder: Path) -> Path:
+    """Return the file beside a root file system that lists its packages, written where missing."""
+    path = folder.with_name(f"{folder.name}.packages")
+    text = packages(folder)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        made = path.with_name(f"{BUILDING}{path.name}.{os.getpid()}")
+        made.write_text(text, encoding="utf-8")
+        os.replace(made, path)
+    return path
+
+
+def docker_image(client: Any, variant: str | None = None) -> str:
     """Return the id of the image in the engine, built on first use; raises SandboxError."""
     import docker.errors
 
     try:
-        return str(client.images.get(tag()).id)
+        return str(client.images.get(tag(variant)).id)
     except docker.errors.ImageNotFound:
         pass
-    if not (cache_folder() / f"rootfs-{version()}.tar").exists():
+    if not (cache_folder() / f"rootfs-{version(variant)}.tar").exists():
         try:
             image, _ = client.images.build(
-                fileobj=io.BytesIO(dockerfile().encode()), tag=tag(), rm=True
+                fileobj=io.BytesIO(dockerfile(variant).encode()), tag=tag(variant), rm=True
             )
             return str(image.id)
         except (docker.errors.BuildError, docker.errors.APIError) as error:
@@ -135,7 +176,7 @@ def docker_image(client: Any) -> str:
                     f"the sandbox image could not be built: {error}. Let the engine reach a"
                     " registry, or install mmdebstrap"
                 ) from None
-    repository, _, name = tag().partition(":")
-    with open(archive(), "rb") as file:
+    repository, _, name = tag(variant).partition(":")
+    with open(archive(variant), "rb") as file:
         client.api.import_image_from_data(file, repository=repository, tag=name)
-    return str(client.images.get(tag()).id)
+    return str(client.images.get(tag(variant)).id)

@@ -12,7 +12,7 @@ import pytest
 from conftest import ENGINES
 from short_tasks import asserts, calls
 
-from sandbox import Outcome, Sandbox, Verdict, doctor
+from sandbox import Outcome, Sandbox, SandboxError, Verdict, doctor, images
 from sandbox.engines import docker as docker_engine
 from sandbox.engines import namespaces
 from sandbox.guest import filter as syscall_filter
@@ -39,7 +39,7 @@ def test_the_hosts_system_serves_where_no_image_can_be_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(namespaces.images, "has_mmdebstrap", lambda: False)
-    monkeypatch.setattr(namespaces.images, "version", lambda: "not-built")
+    monkeypatch.setattr(namespaces.images, "version", lambda *_: "not-built")
     with Sandbox("namespaces", workers=1) as box:
         assert box.image.startswith("host:")
         assert box.run(PLUS, ADD).accepted
@@ -163,3 +163,21 @@ def test_a_container_killed_in_the_middle_of_a_run_costs_no_verdict() -> None:
         thread.join()
         assert [verdict.outcome for verdict in verdicts] == [Outcome.ACCEPTED]
     client.close()
+
+
+def test_numpy_is_there_where_the_image_has_it() -> None:
+    if not (images.cache_folder() / f"rootfs-{images.version('python-data')}").exists():
+        pytest.skip("the image python-data is not built here (align sandbox build)")
+    code = "import numpy\ndef f(a, b):\n    return int(numpy.array([a, b]).sum())\n"
+    with Sandbox("namespaces", workers=1, image="python-data") as box:
+        assert box.image.startswith("rootfs:python-data@sha256:")
+        assert box.run(PLUS, code).accepted
+    with Sandbox("namespaces", workers=1) as box:
+        assert box.run(PLUS, code).outcome is Outcome.RUNTIME_ERROR
+
+
+def test_a_variant_or_a_runtime_that_is_not_there_is_refused() -> None:
+    with pytest.raises(SandboxError, match="'ruby' is not one of python, python-data"):
+        Sandbox("namespaces", image="ruby")
+    with pytest.raises(SandboxError, match="runtime 'runsc' is the Docker engine's"):
+        Sandbox("namespaces", runtime="runsc")
