@@ -8,10 +8,18 @@ standard library only, because the guest imports it.
 from __future__ import annotations
 
 import json
+import math
+import re
+from itertools import accumulate
 from typing import Any
 
 VERSION = 1
 MAX_FRAME = 64 * 1024 * 1024
+# A value is 100 deep at most and takes up to three brackets a level; Python reads about a thousand.
+MAX_NESTING = 400
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEP = {91: 1, 123: 1, 93: -1, 125: -1}
 
 Json = Any
 
@@ -33,10 +41,18 @@ def frame(body: bytes) -> bytes:
 
 
 def loads(body: bytes) -> Json:
-    """Decode a frame's JSON, strictly: no NaN, no huge integer, no doubled key."""
+    """Decode a frame's JSON, strictly: no NaN, no huge number, no doubled key, no deep nesting."""
+    if body.count(b"[") + body.count(b"{") > MAX_NESTING:
+        brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS)
+        if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_NESTING:
+            raise ProtocolError(f"nested deeper than {MAX_NESTING}")
     try:
         return json.loads(
-            body.decode("ascii"), parse_constant=_refuse, object_pairs_hook=_unique, parse_int=_int
+            body.decode("ascii"),
+            parse_constant=_refuse,
+            parse_float=_float,
+            object_pairs_hook=_unique,
+            parse_int=_int,
         )
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not a frame: {error}") from None
@@ -44,6 +60,13 @@ def loads(body: bytes) -> Json:
 
 def _refuse(name: str) -> Any:
     raise ProtocolError(f"{name} is not a JSON value")
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):  # it would be written again as a word that JSON doesn't have
+        raise ProtocolError("a number too large to be one")
+    return number
 
 
 def _int(digits: str) -> int:

@@ -23,6 +23,8 @@ MAX_DEPTH = 100
 MAX_NODES = 1_000_000
 MAX_DRAIN = 100_000
 _SMALL_INT = 1 << 62
+MAX_TERM_BITS = 1 << 17
+MAX_NAMEDTUPLES, MAX_FIELDS = 256, 1000
 
 ToRef = Callable[[Any], Any]
 FromRef = Callable[[Json], Any]
@@ -251,6 +253,7 @@ class _Decoder:
     def __init__(self, from_ref: FromRef | None) -> None:
         self._from_ref = from_ref
         self._nodes = 0
+        self.namedtuples: dict[tuple[str, ...], Any] = {}
 
     def any(self, wire: Json, depth: int) -> Any:
         self._nodes += 1
@@ -345,6 +348,10 @@ def _decode_decimal(_: _Decoder, payload: Any, __: int) -> decimal.Decimal:
 
 def _decode_fraction(decoder: _Decoder, payload: Any, depth: int) -> fractions.Fraction:
     numerator, denominator = decoder.items(payload, depth)
+    if type(numerator) is not int or type(denominator) is not int:
+        raise ProtocolError("a fraction's terms are integers")  # a text may stand for 10 ** (10**9)
+    if max(numerator.bit_length(), denominator.bit_length()) > MAX_TERM_BITS:
+        raise Uncrossable("a fraction of very long terms")  # reducing it costs their square
     return fractions.Fraction(numerator, denominator)
 
 
@@ -380,10 +387,17 @@ def _decode_counter(decoder: _Decoder, payload: Any, depth: int) -> Any:
 
 def _decode_namedtuple(decoder: _Decoder, payload: Any, depth: int) -> Any:
     name, fields, values = payload
-    kind = collections.namedtuple(  # type: ignore[misc]
-        _text(name), [_text(field) for field in fields], rename=True
-    )
-    return kind(*decoder.items(values, depth))
+    key = (_text(name), *map(_text, fields))
+    if key not in decoder.namedtuples:
+        # Each is a class, made by compiling a line.
+        if len(decoder.namedtuples) >= MAX_NAMEDTUPLES or len(key) > MAX_FIELDS:
+            raise Uncrossable("too many kinds of named tuples")
+        try:
+            kind = collections.namedtuple(key[0], key[1:], rename=True)  # type: ignore[misc]
+        except SyntaxError:  # two spellings of one name
+            raise ProtocolError("a named tuple with a doubled field") from None
+        decoder.namedtuples[key] = kind
+    return decoder.namedtuples[key](*decoder.items(values, depth))
 
 
 _BY_TAG: dict[str, Callable[[_Decoder, Any, int], Any]] = {

@@ -65,6 +65,7 @@ class Slot:
         self._jobs += 1
         self._transport.set_memory(job["limits"]["memory_mb"])
         self._transport.write(protocol.pack({**job, "id": self._jobs}))
+        tests: list[Any] = []
         while True:
             reply = self._receive(_SILENCE_S)
             if reply.get("op") == "alive":
@@ -73,7 +74,9 @@ class Slot:
                 raise SlotBroken("the slot answered another job")
             if reply.get("op") == "infra":
                 raise SlotBroken(str(reply.get("detail")))
-            return reply
+            tests += reply["tests"]
+            if reply.get("op") == "done":
+                return {**reply, "tests": tests}
 
     def _receive(self, timeout: float) -> dict[str, Any]:
         deadline = time.monotonic() + timeout

@@ -39,7 +39,32 @@ def describe_error(error: BaseException) -> dict[str, Any]:
         if trace.tb_frame.f_code.co_filename == f"<{MODULE}>":
             line = trace.tb_lineno
         trace = trace.tb_next
-    return {"name": str(type(error).__name__)[:200], "base": base, "message": message, "line": line}
+    said = {"name": str(type(error).__name__)[:200], "base": base, "message": message, "line": line}
+    try:
+        args = values.encode(tuple(error.args))
+        if len(protocol.pack(args)) <= _MESSAGE_CAP:
+            said["args"] = args
+    except Exception:  # arguments of the program's own kinds: the message has to do
+        return said
+    return said
+
+
+_PID = 0  # of the process that the wire belongs to; a child of the program's is not it
+
+
+def _end_a_child(error: BaseException | None) -> None:
+    """End as an interpreter would where a forked child has come back to the driver."""
+    if os.getpid() == _PID:
+        return
+    status = 0
+    if isinstance(error, SystemExit):
+        code = error.code
+        status = code & 0xFF if type(code) is int else int(code is not None)
+    elif error is not None:
+        sys.excepthook(type(error), error, error.__traceback__)
+        status = 1
+    _flush()
+    os._exit(status)
 
 
 class Driver:
@@ -63,9 +88,11 @@ class Driver:
         try:
             exec(code, self._names)
         except BaseException as error:  # SystemExit too: it ends the program, not the driver
+            _end_a_child(error)
             _flush()
             self._wire.send({"loaded": False, "stage": "run", "error": describe_error(error)})
             return False
+        _end_a_child(None)
         _flush()
         kinds = [
             kind
@@ -145,7 +172,9 @@ class Driver:
         except values.Uncrossable as error:
             reply = {"uncrossable": str(error)[:_MESSAGE_CAP]}
         except BaseException as error:  # SystemExit and KeyboardInterrupt are the program's, too
+            _end_a_child(error)
             reply = {"error": describe_error(error)}
+        _end_a_child(None)
         _flush()
         reply["id"] = request["id"]
         body = protocol.pack(reply)
@@ -175,6 +204,7 @@ def _program(request: dict[str, Any], wire: Wire) -> int:
         return 1
     wire.send({"loaded": True, "names": []})
     main = types.ModuleType("__main__")
+    main.__file__ = "/tmp/main.py"  # as a script has one
     sys.modules["__main__"] = main
     status = 0
     try:
@@ -195,8 +225,10 @@ def _program(request: dict[str, Any], wire: Wire) -> int:
 
 def main(descriptor: int) -> None:
     """Serve one program on ``descriptor``, then end the process; never returns."""
+    global _PID
     status = 0
     try:
+        _PID = os.getpid()
         random.seed(0)
         wire = Wire(descriptor)
         request = wire.receive()

@@ -1,7 +1,9 @@
-"""The seccomp filter of one run, as a small BPF program built by hand.
+"""The seccomp filters of a run, as small BPF programs built by hand.
 
-Calls of the old table are allowed but for the list below; calls newer than that table are refused
-as unknown (ENOSYS) but for a few, so a kernel's next feature is closed until somebody opens it.
+The first is the zygote's, and every process inherits it: calls of the old table are allowed but for
+the list below; calls newer than that table are refused as unknown (ENOSYS) but for a few, so a
+kernel's next feature is closed until somebody opens it. The last closes what a process needs until
+its walls stand. It is short, because the kernel compiles it anew for every process.
 """
 
 from __future__ import annotations
@@ -13,6 +15,11 @@ import struct
 
 # Refused with EPERM: name -> (x86_64, aarch64); None where the table lacks it.
 DENIED = {
+    # Memory that counts as nobody's: in no folder, and in no process once it is detached.
+    "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "memfd_create": (319, 279),
     "ptrace": (101, 117),
     "syslog": (103, 116),
     "personality": (135, 92),
@@ -20,12 +27,10 @@ DENIED = {
     "chroot": (161, 51),
     "acct": (163, 89),
     "settimeofday": (164, 170),
-    "mount": (165, 40),
     "umount2": (166, 39),
     "swapon": (167, 224),
     "swapoff": (168, 225),
     "reboot": (169, 142),
-    "sethostname": (170, 161),
     "setdomainname": (171, 162),
     "iopl": (172, None),
     "ioperm": (173, None),
@@ -62,6 +67,9 @@ DENIED = {
 ALLOWED_NEW = (424, 434, 436, 437, 439, 441, 449)
 FIRST_NEW = 424
 
+# Refused by the last filter.
+DENIED_LAST: dict[str, tuple[int, int | None]] = {"mount": (165, 40), "sethostname": (170, 161)}
+
 _MACHINES = {
     # audit architecture, column above, clone, socket, socketpair, ioctl
     "x86_64": (0xC000003E, 0, 56, 41, 53, 16),
@@ -81,63 +89,79 @@ def _statement(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("=HBBI", code, yes, no, value)
 
 
-def program(machine: str) -> bytes:
-    """Return the BPF instructions for ``machine``; raises OSError for one not in the table."""
+_DENY = _statement(_RET, _ERRNO | errno.EPERM)
+
+
+def _check(call: int, argument: int, body: list[bytes]) -> list[bytes]:
+    # Reload the number afterwards: the accumulator held the argument's low half.
+    inner = [_statement(_LOAD, 16 + 8 * argument), *body, _statement(_LOAD, 0)]
+    return [_statement(_JEQ, call, 0, len(inner)), *inner]
+
+
+def _refused(table: dict[str, tuple[int, int | None]], column: int) -> list[bytes]:
+    numbers = [row[column] for row in table.values()]
+    return [part for n in numbers if n is not None for part in (_statement(_JEQ, n, 0, 1), _DENY)]
+
+
+def programs(machine: str) -> tuple[bytes, bytes]:
+    """Return the first and the last filter's BPF instructions.
+
+    Raises:
+        OSError: the machine is not in the table.
+    """
     if machine not in _MACHINES:
         raise OSError(errno.ENOSYS, "no system call table for " + machine)
     audit, column, clone, socket, socketpair, ioctl = _MACHINES[machine]
-
-    def check(call: int, argument: int, body: list[bytes]) -> list[bytes]:
-        # Reload the number afterwards: the accumulator held the argument's low half.
-        inner = [_statement(_LOAD, 16 + 8 * argument), *body, _statement(_LOAD, 0)]
-        return [_statement(_JEQ, call, 0, len(inner)), *inner]
-
-    deny = _statement(_RET, _ERRNO | errno.EPERM)
-    code = [
+    first = [
         _statement(_LOAD, 4),
         _statement(_JEQ, audit, 1, 0),
         _statement(_RET, _KILL),
         _statement(_LOAD, 0),
     ]
     if machine == "x86_64":  # the x32 table
-        code += [_statement(_JGE, 0x40000000, 0, 1), _statement(_RET, _KILL)]
+        first += [_statement(_JGE, 0x40000000, 0, 1), _statement(_RET, _KILL)]
     # glibc falls back to clone, whose flags a filter can read.
-    code += [_statement(_JEQ, _CLONE3, 0, 1), _statement(_RET, _ERRNO | errno.ENOSYS)]
-    code += check(clone, 0, [_statement(_JSET, _NAMESPACE_FLAGS, 0, 1), deny])
+    first += [_statement(_JEQ, _CLONE3, 0, 1), _statement(_RET, _ERRNO | errno.ENOSYS)]
     family = [_statement(_JEQ, known, len(_FAMILIES) - i, 0) for i, known in enumerate(_FAMILIES)]
     family.append(_statement(_RET, _ERRNO | errno.EAFNOSUPPORT))
-    code += check(socket, 0, family) + check(socketpair, 0, family)
-    code += check(ioctl, 1, [_statement(_JEQ, _TIOCSTI, 0, 1), deny])
-    for numbers in DENIED.values():
-        number = numbers[column]
-        if number is not None:
-            code += [_statement(_JEQ, number, 0, 1), deny]
-    code.append(_statement(_JGE, FIRST_NEW, 1, 0))
-    code.append(_statement(_RET, _ALLOW))
+    first += _check(socket, 0, family) + _check(socketpair, 0, family)
+    first += _check(ioctl, 1, [_statement(_JEQ, _TIOCSTI, 0, 1), _DENY])
+    first += _refused(DENIED, column)
+    first.append(_statement(_JGE, FIRST_NEW, 1, 0))
+    first.append(_statement(_RET, _ALLOW))
     for number in ALLOWED_NEW:
-        code += [_statement(_JEQ, number, 0, 1), _statement(_RET, _ALLOW)]
-    code.append(_statement(_RET, _ERRNO | errno.ENOSYS))
-    return b"".join(code)
+        first += [_statement(_JEQ, number, 0, 1), _statement(_RET, _ALLOW)]
+    first.append(_statement(_RET, _ERRNO | errno.ENOSYS))
+    last = [
+        _statement(_LOAD, 0),
+        *_check(clone, 0, [_statement(_JSET, _NAMESPACE_FLAGS, 0, 1), _DENY]),
+        *_refused(DENIED_LAST, column),
+        _statement(_RET, _ALLOW),
+    ]
+    return b"".join(first), b"".join(last)
 
 
-_PROGRAM: bytes | None = None
+class _Header(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
 
 
-def prepare() -> None:
-    """Build the program once, before the first fork."""
-    global _PROGRAM
-    _PROGRAM = program(os.uname().machine)
+_LAST: list[_Header] = []
 
 
-def install(libc: ctypes.CDLL) -> None:
-    """Filter this process and all that it starts, for good; raises OSError if refused."""
-
-    class Header(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
-
-    assert _PROGRAM is not None, "prepare() comes first"
-    header = Header(len(_PROGRAM) // 8, _PROGRAM)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "no_new_privs")
+def _filter(libc: ctypes.CDLL, header: _Header) -> None:
     if libc.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(header), 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "seccomp")
+
+
+def begin(libc: ctypes.CDLL) -> None:
+    """Install the first filter in this process and all that it starts; raises OSError."""
+    first, last = programs(os.uname().machine)
+    _LAST[:] = [_Header(len(last) // 8, last)]
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+    _filter(libc, _Header(len(first) // 8, first))
+
+
+def close(libc: ctypes.CDLL) -> None:
+    """Install the last filter, for good; raises OSError if refused."""
+    _filter(libc, _LAST[0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import time
@@ -61,29 +63,26 @@ class Stream:
         return whole[-TAIL:].decode("utf-8", "replace")
 
 
-class Zygote:
-    """Our side of the zygote's control socket."""
+class Forker:
+    """Our side of the control socket of a process that forks for us."""
 
     def __init__(self, control: socket.socket, pid: int) -> None:
         self._control = control
         self.pid = pid
-        self.resident = resident(pid)
 
-    def request(self, role: str, tmp_mb: int, victim: int, descriptors: list[int]) -> None:
-        """Ask for a process of the given role, a child of ours; ``collect`` tells its pid."""
-        request = json.dumps({"role": role, "tmp_mb": tmp_mb, "victim": victim}).encode()
-        socket.send_fds(self._control, [request], descriptors)
+    def request(self, message: dict[str, int], descriptors: list[int]) -> None:
+        """Ask for a process that gets ``descriptors``; ``collect`` tells of it."""
+        socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
 
-    def collect(self) -> int:
-        """Return the pid that answers the oldest request; raises Infra."""
-        data = self._control.recv(65536)
+    def collect(self) -> tuple[int, list[int]]:
+        """Return the number and the descriptors that answer the oldest request; raises Infra."""
+        data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
         if not data:
-            raise Infra("the zygote died")
+            raise Infra("the process that forks for us died")
         reply = json.loads(data)
         if "error" in reply:
             raise Infra(reply["error"])
-        pid: int = reply["pid"]
-        return pid
+        return int(reply["pid"]), descriptors
 
 
 def resident(pid: int) -> int:
@@ -136,3 +135,24 @@ class Process:
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
             self.reap()
+
+
+class TesterProcess:
+    """A tester: not our child, so it is known by its pidfd."""
+
+    def __init__(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+        self.pid = 0
+        with open(f"/proc/self/fdinfo/{pidfd}") as file:
+            for line in file:
+                if line.startswith("Pid:"):
+                    self.pid = int(line[4:])
+
+    def kill(self) -> None:
+        """Kill it and wait for its end; may be called once."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        poller.poll()
+        os.close(self._pidfd)

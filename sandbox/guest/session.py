@@ -20,10 +20,9 @@ from sandbox.guest.process import (
     Infra,
     Limited,
     Stream,
-    Zygote,
     resident,
 )
-from sandbox.guest.spare import READY, Spares
+from sandbox.guest.spare import READY, Forkers, Spares
 
 _TICK_S = 0.02
 _GRACE_S = 1.0
@@ -35,14 +34,14 @@ class Session:
 
     def __init__(
         self,
-        zygote: Zygote,
+        forkers: Forkers,
         spares: Spares,
         job: dict[str, Any],
         tests: int,
         stdin: bytes,
         nested: bool,
     ) -> None:
-        self._zygote = zygote
+        self._forkers = forkers
         self._spares = spares
         self._limits = limits = job["limits"]
         self._nested = nested
@@ -121,10 +120,8 @@ class Session:
         raise Limited(status, detail)
 
     def _others(self) -> list[int]:
-        ours = {1, os.getpid(), self._zygote.pid}
-        if self._spare.tester is not None:
-            ours.add(self._spare.tester.pid)
-        ours |= self._spares.pids()
+        ours = {1, os.getpid()} | self._forkers.pids
+        ours |= self._spare.tester_pids() | self._spares.pids()
         return [
             int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in ours
         ]
@@ -132,7 +129,7 @@ class Session:
     def _memory(self) -> int:
         # One run at a time: whoever is neither of ours is the program's. The zygote's pages are
         # shared.
-        return sum(max(0, resident(pid) - self._zygote.resident) for pid in self._others())
+        return sum(max(0, resident(pid) - self._forkers.resident) for pid in self._others())
 
     def _kill_others(self) -> None:
         for _ in range(100):
@@ -175,7 +172,7 @@ class Session:
             elif self._report is not None and descriptor == self._report.fileno():
                 data = self._report.recv(1 << 16)
                 if not data:
-                    raise Infra("the tester died: " + self._tester_end())
+                    raise Infra("the tester died")
                 self._reports += self._report_reader.feed(data)
             elif descriptor == self.channel.fileno():
                 self._exchange(wait_channel, outgoing)
@@ -308,11 +305,6 @@ class Session:
             self._reports += self._report_reader.feed(data)
         if not self._reports:
             raise Ended
-
-    def _tester_end(self) -> str:
-        assert self._spare.tester is not None
-        self._spare.tester.reap()
-        return f"wait status {self._spare.tester.status}"
 
 
 def spare_kind(job: dict[str, Any]) -> tuple[int, bool]:

@@ -10,10 +10,20 @@ import fcntl
 import os
 import socket
 
-from sandbox.guest.process import Infra, Process, Zygote, close_all
+from sandbox.guest.process import Forker, Infra, Process, TesterProcess, close_all, resident
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 READY = b'{"ready":true}'
+
+
+class Forkers:
+    """Who forks for us: the zygote, and the one of the testers, a child of ours, too."""
+
+    def __init__(self, zygote: Forker, testers: Forker) -> None:
+        self.zygote = zygote
+        self.testers = testers
+        self.pids = {zygote.pid, testers.pid}
+        self.resident = resident(zygote.pid)
 
 
 class Spare:
@@ -26,8 +36,8 @@ class Spare:
         stderr: the same of its standard error.
     """
 
-    def __init__(self, zygote: Zygote, tmp_mb: int, with_tester: bool) -> None:
-        self._zygote = zygote
+    def __init__(self, forkers: Forkers, tmp_mb: int, with_tester: bool) -> None:
+        self._forkers = forkers
         self._collected = False
         self.kind = tmp_mb, with_tester
         self._stdin = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -38,14 +48,14 @@ class Spare:
         self._null = os.open("/dev/null", os.O_RDWR)
         self.report: socket.socket | None = None
         self._process: Process | None = None
-        self._tester: Process | None = None
+        self._tester: TesterProcess | None = None
         try:
-            zygote.request("solution", tmp_mb, 1000, wires)
+            forkers.zygote.request({"tmp_mb": tmp_mb}, wires)
             if with_tester:
                 self.report, reporter = socket.socketpair()
                 wires = [self._null] * 3 + [self.channel.fileno(), reporter.fileno()]
                 with reporter:
-                    zygote.request("tester", tmp_mb, 500, wires)
+                    forkers.testers.request({}, wires)
         finally:
             close_all([out_write, error_write])
             theirs.close()
@@ -56,10 +66,10 @@ class Spare:
             return
         self._collected = True
         try:
-            self._process = Process(self._zygote.collect())
+            self._process = Process(self._forkers.zygote.collect()[0])
         finally:
             if self.kind[1]:
-                self._tester = Process(self._zygote.collect())
+                self._tester = TesterProcess(self._forkers.testers.collect()[1][0])
 
     @property
     def process(self) -> Process:
@@ -68,15 +78,15 @@ class Spare:
         assert self._process is not None
         return self._process
 
-    @property
-    def tester(self) -> Process | None:
-        """The tester's process."""
-        self.collect()
-        return self._tester
-
     def pids(self) -> set[int]:
         """Both processes' ids, as we see them."""
+        self.collect()
         return {process.pid for process in (self._process, self._tester) if process is not None}
+
+    def tester_pids(self) -> set[int]:
+        """The tester's id."""
+        self.collect()
+        return set() if self._tester is None else {self._tester.pid}
 
     def feed(self, stdin: bytes) -> None:
         """Fill the program's standard input, for good."""
@@ -101,8 +111,8 @@ class Spare:
 class Spares:
     """The next spare, made while the host is busy with the last reply."""
 
-    def __init__(self, zygote: Zygote, ahead: bool) -> None:
-        self._zygote = zygote
+    def __init__(self, forkers: Forkers, ahead: bool) -> None:
+        self._forkers = forkers
         self._ahead = ahead
         self._next: Spare | None = None
 
@@ -112,16 +122,13 @@ class Spares:
         if spare is not None and spare.kind != (tmp_mb, with_tester):
             spare.close()
             spare = None
-        return spare or Spare(self._zygote, tmp_mb, with_tester)
+        return spare or Spare(self._forkers, tmp_mb, with_tester)
 
     def prepare(self, tmp_mb: int, with_tester: bool) -> None:
         """Begin to make the next one, where that is allowed and none is there."""
         if self._ahead and self._next is None:
-            self._next = Spare(self._zygote, tmp_mb, with_tester)
+            self._next = Spare(self._forkers, tmp_mb, with_tester)
 
     def pids(self) -> set[int]:
         """Ids of processes that belong to no run yet."""
-        if self._next is None:
-            return set()
-        self._next.collect()
-        return self._next.pids()
+        return set() if self._next is None else self._next.pids()

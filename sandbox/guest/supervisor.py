@@ -16,13 +16,14 @@ from typing import Any
 
 from sandbox import protocol, values
 from sandbox.guest import jail, zygote
-from sandbox.guest.process import Ended, Infra, Limited, Zygote
+from sandbox.guest.process import Ended, Forker, Infra, Limited
 from sandbox.guest.session import Session, spare_kind
-from sandbox.guest.spare import Spares
+from sandbox.guest.spare import Forkers, Spares
 
 _BEAT_S = 1.0
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 _DETAIL = 600
+_FLUSH_BYTES = 8 << 20
 
 
 def oom_kills() -> int | None:
@@ -84,14 +85,16 @@ class Run:
     """One job: its tests in as many sessions as the program's deaths make necessary."""
 
     def __init__(
-        self, job: dict[str, Any], zygote_: Zygote, spares: Spares, host: Host, nested: bool
+        self, job: dict[str, Any], forkers: Forkers, spares: Spares, host: Host, nested: bool
     ) -> None:
         self._job = job
-        self._zygote = zygote_
+        self._forkers = forkers
         self._spares = spares
         self._host = host
         self._nested = nested
         self._results: list[dict[str, Any]] = []
+        self._unsent: list[dict[str, Any]] = []
+        self._unsent_bytes = 0
         self._kills = 0
         self._cpu_ms = 0.0
         self._peak = 0
@@ -115,15 +118,20 @@ class Run:
         )
         return {
             "op": "done",
-            "tests": self._results,
+            "tests": self._unsent,
             "cpu_ms": round(self._cpu_ms, 3),
             "wall_ms": round((time.monotonic() - began) * 1000, 3),
             "peak_bytes": self._peak,
             **(shown or (self._outputs[0] if self._outputs else {})),
         }
 
-    def _record(self, result: dict[str, Any]) -> None:
-        self._results.append(result)
+    def _record(self, result: dict[str, Any], size: int = 0) -> None:
+        self._results.append({"status": result["status"]})
+        self._unsent.append(result)
+        self._unsent_bytes += size
+        if self._unsent_bytes > _FLUSH_BYTES:  # together they may be more than one frame holds
+            self._host.send({"op": "tests", "id": self._job["id"], "tests": self._unsent})
+            self._unsent, self._unsent_bytes = [], 0
 
     def _one_session(self) -> None:
         job = self._job
@@ -131,7 +139,9 @@ class Run:
         stdio = job["kind"] == "stdio"
         stdin = job["stdin"][start].encode("utf-8", "surrogatepass") if stdio else b""
         oom_before = oom_kills()
-        session = Session(self._zygote, self._spares, job, self._count - start, stdin, self._nested)
+        session = Session(
+            self._forkers, self._spares, job, self._count - start, stdin, self._nested
+        )
         if stdio and start + 1 < self._count:
             self._spares.prepare(*spare_kind(job))
         session.heartbeat = self._host.beat
@@ -157,10 +167,10 @@ class Run:
             }
         )
 
-    def _finish(self, session: Session, result: dict[str, Any]) -> None:
+    def _finish(self, session: Session, result: dict[str, Any], size: int = 0) -> None:
         cpu, wall = session.spent()
         result["cpu_ms"], result["wall_ms"] = round(cpu, 3), round(wall, 3)
-        self._record(result)
+        self._record(result, size)
         session.start_test()
 
     def _death(self, session: Session, oom_before: int | None) -> dict[str, Any]:
@@ -197,6 +207,8 @@ class Run:
         loaded = protocol.loads(session.next_frame(load))
         if type(loaded) is not dict or type(loaded.get("loaded")) is not bool:
             raise protocol.ProtocolError("the program's first frame is not the driver's")
+        if loaded["loaded"]:
+            _check_names(loaded.get("names"), job["wanted"])
         if not loaded["loaded"]:
             self._failed_load(session, loaded)
         elif job["kind"] == "stdio":
@@ -228,7 +240,11 @@ class Run:
         if session.stdout.bytes + session.stderr.bytes > self._job["limits"]["output_bytes"]:
             raise Limited("output_limit", "wrote more than it may")
         text = session.stdout.kept.decode("utf-8", "surrogateescape")
-        self._finish(session, {"status": "output", "value": values.encode(text), "detail": ""})
+        try:
+            value = values.encode(text)
+        except values.Uncrossable as error:
+            raise Limited("output_limit", str(error)) from None
+        self._finish(session, {"status": "output", "value": value, "detail": ""}, 6 * len(text))
 
     def _calls(self, session: Session) -> None:
         cases = self._job["cases"]
@@ -242,7 +258,8 @@ class Run:
                 "kwargs": cases[index]["kwargs"],
             }
             session.start_test()
-            reply = protocol.loads(session.next_frame(protocol.pack(request)))
+            body = session.next_frame(protocol.pack(request))
+            reply = protocol.loads(body)
             if type(reply) is not dict or reply.get("id") != index + 1:
                 raise protocol.ProtocolError("a reply to another call")
             if "uncrossable" in reply:
@@ -252,7 +269,8 @@ class Run:
                 detail, name = _say_error(reply["error"])
                 self._finish(session, {"status": "raised", "detail": detail, "error": name})
             elif "value" in reply:
-                self._finish(session, {"status": "value", "value": reply["value"], "detail": ""})
+                result = {"status": "value", "value": reply["value"], "detail": ""}
+                self._finish(session, result, len(body))
             else:
                 raise protocol.ProtocolError("a reply without a value")
 
@@ -297,6 +315,19 @@ class Run:
         )
 
 
+def _check_names(names: Any, wanted: list[str]) -> None:
+    """Refuse names that no driver reports: ``__builtins__`` would be the tester's own."""
+    if type(names) is not list:
+        raise protocol.ProtocolError("names that are no list")
+    left = set(wanted)
+    for item in names:
+        if type(item) is not list or len(item) != 3 or type(item[0]) is not str:
+            raise protocol.ProtocolError("a malformed name")
+        if item[0] not in left:
+            raise protocol.ProtocolError("a name that nobody asked for")
+        left.discard(item[0])
+
+
 def _say_error(error: Any) -> tuple[str, str]:
     if type(error) is not dict:
         raise protocol.ProtocolError("an error that is no object")
@@ -306,19 +337,21 @@ def _say_error(error: Any) -> tuple[str, str]:
     return f"{name}: {error.get('message')}"[:_DETAIL] + where, name
 
 
-def _start_zygote(nested: bool) -> Zygote:
+def _start(nested: bool) -> Forkers:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    testers, of_testers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
         ours.close()
+        testers.close()
         try:
-            zygote.main(theirs, nested)
+            zygote.main(theirs, of_testers, nested)
         finally:
             os._exit(99)
     theirs.close()
-    if not ours.recv(64):
-        raise Infra("the zygote did not start")
-    return Zygote(ours, pid)
+    of_testers.close()
+    first = Forker(ours, pid)
+    return Forkers(first, Forker(testers, first.collect()[0]))
 
 
 def main() -> None:
@@ -327,14 +360,14 @@ def main() -> None:
         host = Host()
         settings = host.receive()
         # Before the first test arrives: what is forked now has seen nothing.
-        pool = _start_zygote(settings["nested"])
+        forkers = _start(settings["nested"])
         jail.set_dumpable(False)
-        spares = Spares(pool, ahead=settings["nested"])
+        spares = Spares(forkers, ahead=settings["nested"])
         host.send({"op": "hello", "version": protocol.VERSION, "python": sys.version.split()[0]})
         while True:
             job = host.receive()
             try:
-                reply = Run(job, pool, spares, host, settings["nested"]).perform()
+                reply = Run(job, forkers, spares, host, settings["nested"]).perform()
             except Infra as error:
                 reply = {"op": "infra", "detail": str(error)[:_DETAIL]}
             reply["id"] = job["id"]

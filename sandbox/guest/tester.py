@@ -64,14 +64,21 @@ class Channel:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._next = 0
+        self.fatal: BaseException | None = None  # what a test's bare except must not hide
         self.classes: dict[str, type] = {}
         self.errors: dict[str, type[BaseException]] = {}
 
     def ask(self, request: dict[str, Any], arguments: list[Any]) -> Any:
         """Send one request and return its value; write changed arguments back in place."""
-        self._next += 1
-        request["id"] = self._next
         try:
+            return self._ask(request, arguments)
+        except (SolutionDied, Tampered, CannotCross) as error:
+            self.fatal = self.fatal or error
+            raise
+
+    def _ask(self, request: dict[str, Any], arguments: list[Any]) -> Any:
+        try:
+            # Before the number is taken: draining an argument may ask the program in turn.
             request["args"] = [values.encode(item, _to_ref) for item in arguments]
             request["kwargs"] = {
                 name: values.encode(item, _to_ref)
@@ -79,6 +86,8 @@ class Channel:
             }
         except values.Uncrossable as error:
             raise CannotCross(f"an argument: {error}") from None
+        self._next += 1
+        request["id"] = self._next
         try:
             self._wire.send(request)
             reply = self._wire.receive()
@@ -114,8 +123,13 @@ class Channel:
             raise Tampered("an error that is no object")
         name, message = str(wire.get("name")), str(wire.get("message"))
         kind = self.errors.get(name) or error_type(name, str(wire.get("base")))
-        error: BaseException = kind.__new__(kind, message)
-        error.args = (message,)
+        args: Any = (message,)
+        if "args" in wire:
+            args = values.decode(wire["args"], self.from_ref)
+        try:
+            error: BaseException = kind(*args)
+        except Exception:  # a kind that wants other arguments
+            error = type(name if name.isidentifier() else "ProgramError", (Exception,), {})(message)
         error.__dict__["_from_program"] = True
         return error
 
@@ -259,19 +273,32 @@ _COMMON = ("math", "random", "re", "collections", "itertools", "functools", "cop
 
 
 def run_tests(
-    job: dict[str, Any], names: dict[str, Any], report: Callable[[dict[str, Any]], None]
+    job: dict[str, Any],
+    names: dict[str, Any],
+    report: Callable[[dict[str, Any]], None],
+    channel: Channel | None = None,
 ) -> None:
     """Run the job's tests from ``job["start"]`` on, reporting each; stop where the program died."""
+    names["__builtins__"] = builtins
     names["__strict_equal__"] = strict_equal
     names["__name__"] = "tests"
     tests = _script_tests(job, names) if job["kind"] == "script" else _assert_tests(job, names)
     for index in range(job["start"], job["count"]):
         _LAST.clear()
-        outcome = _outcome(lambda at=index: tests(at))  # type: ignore[misc]
+        outcome = _outcome(lambda at=index: _whole(tests, at, channel))  # type: ignore[misc]
         outcome["test"] = index
         report(outcome)
         if outcome["status"] == "died":
             return
+
+
+def _whole(tests: Callable[[int], None], index: int, channel: Channel | None) -> None:
+    """Run one test; a death or a forgery is one, though the test caught it with everything else."""
+    if channel is not None:
+        channel.fatal = None
+    tests(index)
+    if channel is not None and channel.fatal is not None:
+        raise channel.fatal
 
 
 def _prepare(source: str, names: dict[str, Any]) -> None:
@@ -371,12 +398,12 @@ def main(channel_descriptor: int, report_descriptor: int) -> None:
         channel = Channel(Wire(channel_descriptor))
         try:
             names = namespace(channel, job["names"], job["entry_point"])
-        except (protocol.ProtocolError, TypeError, ValueError) as error:
-            supervisor.send(
-                {"test": job["start"], "status": "tampered", "detail": str(error)[:300]}
-            )
+        except Exception as error:  # a MemoryError too: what the program says it defines is its own
+            for test in range(job["start"], job["count"]):
+                said = f"{type(error).__name__}: {error}"[:300]
+                supervisor.send({"test": test, "status": "tampered", "detail": said})
             return
-        run_tests(job, names, supervisor.send)
+        run_tests(job, names, supervisor.send, channel)
     except Closed:
         status = 0
     except BaseException as error:

@@ -1,17 +1,19 @@
 """The process that every other one is forked from: imports done, nothing secret ever in its memory.
 
-It sees a role, a size and descriptors. Programs and tests travel past it, from the supervisor
-straight to the fork, so a fork inherits no earlier run's words.
+It sees a size and descriptors. Programs and tests travel past it, from the supervisor straight to
+the fork, so a fork inherits no earlier run's words. Testers are forked by a second one, that has
+closed their walls around itself first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
 import os
+import signal
 import socket
-import sys
 from typing import Any
 
 from sandbox.guest import driver, jail, tester
@@ -66,54 +68,94 @@ PRELOAD = [
 READY = b"\x00\x00\x00\x0e" + b'{"ready":true}'
 
 
-def _child(request: dict[str, Any], descriptors: list[int], flags: int) -> None:
-    wire = 4 if request["role"] == "tester" else 3
+def _take(descriptors: list[int]) -> None:
+    """In the child of either kind: take its descriptors as 0, 1, 2, ..."""
+    jail.keep_only({source: target for target, source in enumerate(descriptors)})
+    gc.enable()
+
+
+def _fail(error: BaseException) -> None:
+    os.write(2, f"jail: {type(error).__name__}: {error}\n".encode())
+    os._exit(97)
+
+
+def _solution(request: dict[str, Any], descriptors: list[int], flags: int) -> None:
     try:
-        jail.keep_only({source: target for target, source in enumerate(descriptors)})
-        jail.enter(flags, request["uid"], request["gid"], request["tmp_mb"], request["victim"])
-        if request["role"] == "tester":
-            jail.set_dumpable(False)
-        gc.enable()
-        os.write(wire, READY)
+        _take(descriptors)
+        jail.enter(flags, request["uid"], request["gid"], request["tmp_mb"], 1000)
+        os.write(3, READY)
     except BaseException as error:
-        os.write(2, f"jail: {type(error).__name__}: {error}\n".encode())
-        os._exit(97)
-    if request["role"] == "tester":
-        tester.main(3, 4)
-    else:
-        driver.main(3)
+        _fail(error)
+    driver.main(3)
 
 
-def main(control: socket.socket, nested: bool) -> None:
+def _tester(descriptors: list[int]) -> None:
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _take(descriptors)
+        os.write(4, READY)
+    except BaseException as error:
+        _fail(error)
+    tester.main(3, 4)
+
+
+def _serve_testers(control: socket.socket, nested: bool, uid: int, gid: int) -> None:
+    """Fork testers from inside their walls; each new one ends what is left of the one before."""
+    try:
+        jail.enter(jail.TESTER if nested else 0, uid, gid, 0, 500)
+        jail.set_dumpable(False)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the dead need no burial
+    except BaseException as error:
+        _fail(error)
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(control, 4096, 8)
+        if not data:
+            os._exit(0)
+        if nested:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+        pid = os.fork()
+        if pid == 0:
+            _tester(descriptors)
+        pidfd = os.pidfd_open(pid)
+        socket.send_fds(control, [b'{"pid":0}'], [pidfd])
+        for descriptor in (*descriptors, pidfd):
+            os.close(descriptor)
+
+
+def main(control: socket.socket, testers: socket.socket, nested: bool) -> None:
     """Serve spawn requests until the supervisor closes ``control``; never returns."""
     for name in PRELOAD:
         try:
             importlib.import_module(name)
         except ImportError:
             continue
-    syscall_filter.prepare()
     uid, gid = os.getuid(), os.getgid()
+    syscall_filter.begin(jail.libc)
     jail.set_dumpable(False)
     gc.collect()
     gc.freeze()
     gc.disable()
-    control.send(b"{}")
+    pid = jail.spawn(jail.TESTER if nested else 0)
+    if pid == 0:
+        control.close()
+        _serve_testers(testers, nested, uid, gid)
+    testers.close()
+    control.send(json.dumps({"pid": pid}).encode())
+    flags = jail.SOLUTION if nested else 0
     while True:
-        data, descriptors, _, _ = socket.recv_fds(control, 65536, 8)
+        data, descriptors, _, _ = socket.recv_fds(control, 4096, 8)
         if not data:
             os._exit(0)
         request = json.loads(data)
         request.update(uid=uid, gid=gid)
-        flags = jail.TESTER if request["role"] == "tester" else jail.SOLUTION
-        flags = flags if nested else 0
         try:
             pid = jail.spawn(flags)
         except OSError as error:
             reply: dict[str, Any] = {"error": str(error)}
         else:
             if pid == 0:
-                _child(request, descriptors, flags)
-                sys.exit(98)
+                _solution(request, descriptors, flags)
             reply = {"pid": pid}
         for descriptor in descriptors:
             os.close(descriptor)

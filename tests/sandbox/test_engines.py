@@ -130,22 +130,22 @@ def test_the_profile_allows_no_more_than_the_guest_needs() -> None:
         if rule["action"] == "SCMP_ACT_ALLOW"
         for name in rule["names"]
     }
-    needed = {"mount", "umount2", "unshare"}
+    needed = {"umount2", "unshare", "memfd_create"}
     harmless = {"personality"}  # only with the arguments named in the rule
-    assert allowed & set(syscall_filter.DENIED) <= needed | harmless | {"sethostname"}
+    assert allowed & set(syscall_filter.DENIED) <= needed | harmless
     assert not allowed & {"bpf", "ptrace", "keyctl", "setns", "pivot_root", "io_uring_setup"}
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_is_a_whole_program(machine: str) -> None:
-    program = syscall_filter.program(machine)
-    assert len(program) % 8 == 0
-    assert len(program) // 8 < 4096
+    for program in syscall_filter.programs(machine):
+        assert len(program) % 8 == 0
+        assert len(program) // 8 < 4096
 
 
 def test_the_filter_refuses_a_machine_it_does_not_know() -> None:
     with pytest.raises(OSError, match="vax"):
-        syscall_filter.program("vax")
+        syscall_filter.programs("vax")
 
 
 @needs_docker
