@@ -27,7 +27,9 @@ class Batch:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._done: queue.Queue[tuple[str, Any, Any]] = queue.Queue(maxsize=2 * workers)
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
+        # Twice as many as can run: one makes the next request ready while another's is out.
+        threads = 2 * workers
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
         for thread in self._threads:
             thread.start()
 
@@ -79,7 +81,7 @@ async def run_all(
     At most two jobs a worker are taken ahead of what has been yielded.
     """
     loop = asyncio.get_running_loop()
-    executor = ThreadPoolExecutor(workers)
+    executor = ThreadPoolExecutor(2 * workers)
     running: dict[asyncio.Future[Verdict], K] = {}
     try:
         async for key, task, code in _aiter(jobs):

@@ -254,3 +254,34 @@ def main(descriptor: int) -> None:
         status = 2
     finally:
         os._exit(status)
+
+
+_REHEARSAL = """
+from typing import List, Dict
+import math, re
+class Thing:
+    def __init__(self, n):
+        self.n = n
+def f(items: List[int], more: Dict[str, float]) -> list:
+    made = [x * 2 for x in items if x % 2 == 0]
+    for key, value in sorted(more.items()):
+        made.append((key, value, len(key)))
+    return made + [True, None, "text", {1, 2}, {"a": [1.5]}]
+"""
+
+
+def rehearse(ours: int, theirs: int) -> None:
+    """Load a program and answer calls on a wire of our own, then forget them."""
+    global _PID
+    _PID = os.getpid()
+    host = Wire(ours)
+    for turn in range(10):
+        driver = Driver(Wire(theirs))
+        driver.load({"code": _REHEARSAL, "wanted": ["f", "Thing"]})
+        for index, args in enumerate(([[1, 2], {"a": 1.5}], [[turn], {}], [0, 0])):
+            host.send({"op": "call", "id": index, "name": "f", "args": args, "kwargs": {}})
+            driver.answer(Wire(theirs).receive())
+        for _ in range(4):
+            host.receive()
+    random.seed(0)
+    sys.modules.pop(MODULE, None)

@@ -123,6 +123,17 @@ def _serve_testers(control: socket.socket, nested: bool, uid: int, gid: int) -> 
             os.close(descriptor)
 
 
+def _warm_up() -> None:
+    """Go once through what every fork will do, so that it finds its code and caches as they end up.
+
+    Python rewrites code while it first runs, and a page that is written to is a page copied.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        driver.rehearse(ours.fileno(), theirs.fileno())
+    jail.limit("RLIMIT_CORE", 0)
+
+
 def main(control: socket.socket, testers: socket.socket, nested: bool) -> None:
     """Serve spawn requests until the supervisor closes ``control``; never returns."""
     for name in PRELOAD:
@@ -130,9 +141,14 @@ def main(control: socket.socket, testers: socket.socket, nested: bool) -> None:
             importlib.import_module(name)
         except ImportError:
             continue
+    if nested:
+        # One network for all runs of the slot, without an interface that is up: a new one would
+        # cost each run as much as all its other namespaces, and nothing in it outlives a process.
+        jail.enter_slot()
     uid, gid = os.getuid(), os.getgid()
     syscall_filter.begin(jail.libc)
     jail.set_dumpable(False)
+    _warm_up()
     gc.collect()
     gc.freeze()
     gc.disable()
