@@ -94,6 +94,18 @@ def resident(pid: int) -> int:
         return 0
 
 
+def peak(pid: int) -> int:
+    """Most bytes of memory that the living process ``pid`` has held; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, IndexError, ValueError):
+        return 0
+    return 0
+
+
 def close_all(descriptors: list[int]) -> None:
     """Close every descriptor given."""
     for descriptor in descriptors:
@@ -129,6 +141,11 @@ class Process:
             self.ended_cpu_s = usage.ru_utime + usage.ru_stime
             self.peak_bytes = usage.ru_maxrss * 1024
             os.close(self.pidfd)
+
+    def end(self) -> None:
+        """Kill, and don't wait for it."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
 
     def kill(self) -> None:
         """Kill and reap. For the first process of a pid namespace, that ends all others in it."""

@@ -20,6 +20,7 @@ from sandbox.guest.process import (
     Infra,
     Limited,
     Stream,
+    peak,
     resident,
 )
 from sandbox.guest.spare import READY, Forkers, Spares
@@ -30,7 +31,7 @@ MAX_PROGRAM_FRAME = values.MAX_VALUE_BYTES + 65536
 
 
 class Session:
-    """One run of the program; use as a context manager, so nothing of it survives."""
+    """One run of the program: ``stop`` it, then ``close`` it, and nothing of it survives."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Session:
         stdio = job["kind"] == "stdio"
         self.stdout, self.stderr = Stream(limits["output_bytes"] if stdio else 4096), Stream(HEAD)
         self.peak_bytes = 0
+        self.cpu_ms = 0.0
         self._reader = protocol.FrameReader(MAX_PROGRAM_FRAME)
         self._frames: list[bytes] = []
         self.heartbeat: Callable[[], None] = lambda: None
@@ -78,16 +80,20 @@ class Session:
         self.channel.setblocking(False)
         self.start_test()
 
-    def __enter__(self) -> Session:
-        return self
+    def stop(self) -> None:
+        """Kill the program and take what it has written; ``close`` waits for its end."""
+        if self.process.status is None:
+            self.peak_bytes = max(self.peak_bytes, peak(self.process.pid))
+        self.cpu_ms = self.process.cpu_s() * 1000
+        self.process.end()
+        self._drain_rest()
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """See that nothing of it is left."""
         self.process.kill()
         if not self._nested:
             self._kill_others()
-        self._drain_rest()
         self._spare.close()
-        self.peak_bytes = max(self.peak_bytes, self.process.peak_bytes)
 
     # ------------------------------------------------------------------------------ clocks
 

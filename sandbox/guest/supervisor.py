@@ -95,6 +95,7 @@ class Run:
         self._results: list[dict[str, Any]] = []
         self._unsent: list[dict[str, Any]] = []
         self._unsent_bytes = 0
+        self._session: Session | None = None
         self._kills = 0
         self._cpu_ms = 0.0
         self._peak = 0
@@ -139,33 +140,40 @@ class Run:
         stdio = job["kind"] == "stdio"
         stdin = job["stdin"][start].encode("utf-8", "surrogatepass") if stdio else b""
         oom_before = oom_kills()
-        session = Session(
+        self.close()
+        self._session = session = Session(
             self._forkers, self._spares, job, self._count - start, stdin, self._nested
         )
         if stdio and start + 1 < self._count:
             self._spares.prepare(*spare_kind(job))
         session.heartbeat = self._host.beat
-        with session:
-            try:
-                session.ready()
-                session.start_test()
-                self._tests_of(session)
-            except Limited as limit:
-                self._kills += 1
-                self._finish(session, {"status": limit.status, "detail": str(limit)})
-            except Ended:
-                self._finish(session, self._death(session, oom_before))
-            except protocol.ProtocolError as error:
-                session.process.kill()
-                self._finish(session, {"status": "tampered", "detail": str(error)[:_DETAIL]})
-        self._cpu_ms += session.process.ended_cpu_s * 1000
-        self._peak = max(self._peak, session.peak_bytes)
+        try:
+            session.ready()
+            session.start_test()
+            self._tests_of(session)
+        except Limited as limit:
+            self._kills += 1
+            self._finish(session, {"status": limit.status, "detail": str(limit)})
+        except Ended:
+            self._finish(session, self._death(session, oom_before))
+        except protocol.ProtocolError as error:
+            session.process.kill()
+            self._finish(session, {"status": "tampered", "detail": str(error)[:_DETAIL]})
+        session.stop()
+        self._cpu_ms += session.cpu_ms
+        self._peak = max(self._peak, session.peak_bytes, session.process.peak_bytes)
         self._outputs.append(
             {
                 name: {"bytes": stream.bytes, "head": stream.head(), "tail": stream.tail()}
                 for name, stream in (("stdout", session.stdout), ("stderr", session.stderr))
             }
         )
+
+    def close(self) -> None:
+        """End what is left of the last session; after the reply, as it takes a while."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
     def _finish(self, session: Session, result: dict[str, Any], size: int = 0) -> None:
         cpu, wall = session.spent()
@@ -366,12 +374,14 @@ def main() -> None:
         host.send({"op": "hello", "version": protocol.VERSION, "python": sys.version.split()[0]})
         while True:
             job = host.receive()
+            run = Run(job, forkers, spares, host, settings["nested"])
             try:
-                reply = Run(job, forkers, spares, host, settings["nested"]).perform()
+                reply = run.perform()
             except Infra as error:
                 reply = {"op": "infra", "detail": str(error)[:_DETAIL]}
             reply["id"] = job["id"]
             host.send(reply)
+            run.close()
             spares.prepare(*spare_kind(job))
     except BrokenPipeError:
         os._exit(0)
