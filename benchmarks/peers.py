@@ -8,7 +8,7 @@ import io
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -36,25 +36,27 @@ def whole_program(case: Case) -> str:
 
 
 @contextmanager
-def _sandbox(engine: str, workers: int) -> Iterator[Judge]:
+def _sandbox(engine: str, workers: int, cases: Sequence[Case]) -> Iterator[Judge]:
     with Sandbox(engine, workers=workers, memory_mb=MEMORY_MB) as box:
+        for task in {case.key: case.task for case in cases}.values():
+            box.standing(task)
         yield lambda case: box.run(case.task, case.code).accepted
 
 
-def ours(workers: int) -> AbstractContextManager[Judge]:
+def ours(workers: int, cases: Sequence[Case]) -> AbstractContextManager[Judge]:
     """Our sandbox on a Docker engine: warm containers, namespaces for each run."""
-    return _sandbox("docker", workers)
+    return _sandbox("docker", workers, cases)
 
 
-def namespaces(workers: int) -> AbstractContextManager[Judge]:
+def namespaces(workers: int, cases: Sequence[Case]) -> AbstractContextManager[Judge]:
     """Our sandbox without Docker."""
-    return _sandbox("namespaces", workers)
+    return _sandbox("namespaces", workers, cases)
 
 
 @contextmanager
-def docker_run(workers: int) -> Iterator[Judge]:
+def docker_run(workers: int, cases: Sequence[Case]) -> Iterator[Judge]:
     """A container for each program, with the limits that our slots have."""
-    del workers
+    del workers, cases
     if shutil.which("docker") is None:
         raise Missing("the docker command is not here")
     client = connect()
@@ -78,12 +80,13 @@ def docker_run(workers: int) -> Iterator[Judge]:
 
 
 @contextmanager
-def llm_sandbox(workers: int) -> Iterator[Judge]:
+def llm_sandbox(workers: int, cases: Sequence[Case]) -> Iterator[Judge]:
     """The package llm-sandbox with a warm container for each worker, as its documents show it.
 
     Its containers get our image, our limits on memory and processes, and no network; root, and a
     file system that programs may write to, are as it comes.
     """
+    del cases
     try:
         package: Any = importlib.import_module("llm_sandbox")
         pools: Any = importlib.import_module("llm_sandbox.pool")
@@ -138,10 +141,11 @@ def _image_for_llm_sandbox(client: Any) -> str:
 
 
 @contextmanager
-def subprocess_(workers: int) -> Iterator[Judge]:
+def subprocess_(workers: int, cases: Sequence[Case]) -> Iterator[Judge]:
     """A fresh Python on the host, behind no wall: only for programs of one's own."""
-    del workers
-    command = [sys.executable, "-I", "-"]
+    del workers, cases
+    # The system's own, which starts sooner than that of a virtual environment full of packages.
+    command = [shutil.which("python3", path="/usr/bin") or sys.executable, "-I", "-"]
     yield lambda case: _exit_status(command, whole_program(case)) == 0
 
 
@@ -153,7 +157,7 @@ def _exit_status(command: list[str], program: str) -> int | None:
     return None
 
 
-RUNNERS: dict[str, Callable[[int], AbstractContextManager[Judge]]] = {
+RUNNERS: dict[str, Callable[[int, Sequence[Case]], AbstractContextManager[Judge]]] = {
     "ours": ours,
     "namespaces": namespaces,
     "docker_run": docker_run,

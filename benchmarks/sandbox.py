@@ -6,8 +6,7 @@
 
 The first runs HumanEval's 164 canonical solutions with their own tests, `--repeats` times, by each
 runner of peers.py, on `--workers` threads. Rounds are interleaved. The time to start is apart, and
-so are the programs that warm a runner up. Each of our rounds begins with a new sandbox, so it also
-holds one run for each task that checks the task itself.
+in it the programs that warm a runner up and our checks of the tasks themselves (two runs each).
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ def sample(name: str, cases: Sequence[Case], repeats: int) -> tuple[list[Case], 
 def one_round(name: str, jobs: Sequence[Case], workers: int) -> Round:
     """Open a runner, warm it up, and time it over its programs."""
     began = time.perf_counter()
-    with RUNNERS[name](workers) as judge:
+    with RUNNERS[name](workers, jobs) as judge:
         drive(judge, jobs[: 2 * workers], workers)
         start_s = time.perf_counter() - began
         seconds, latencies, false = drive(judge, jobs, workers)

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from sandbox.engines.base import Engine, Slot
 from sandbox.errors import SandboxError
 
-_START_TRIES = 3
+# An engine that restarts comes back; one that never answered is reported soon.
+_PATIENCE_S, _FIRST_PATIENCE_S = 60.0, 3.0
+_LONGEST_PAUSE_S = 5.0
 
 
 class Pool:
@@ -23,6 +25,8 @@ class Pool:
         self._leases = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
         self._closed = False
+        self._closing = threading.Event()
+        self._worked = False
 
     def get(self) -> Slot:
         """Lease a slot, waiting for one; raises SandboxError if none can be started."""
@@ -38,15 +42,17 @@ class Pool:
             raise
 
     def _start(self) -> Slot:
-        for attempt in range(_START_TRIES):
+        patience = _PATIENCE_S if self._worked else _FIRST_PATIENCE_S
+        deadline, pause = time.monotonic() + patience, 0.5
+        while True:
             try:
                 slot = self._engine.start()
                 break
             except SandboxError:
-                # An engine that restarts needs a moment; one that is gone is reported.
-                if attempt == _START_TRIES - 1 or self._closed:
+                if time.monotonic() + pause > deadline or self._closing.wait(pause):
                     raise
-                time.sleep(0.5 * 4**attempt)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+        self._worked = True
         with self._lock:
             if not self._closed:
                 self._all.add(slot)
@@ -74,6 +80,7 @@ class Pool:
 
     def close(self) -> None:
         """End every slot, leased ones too."""
+        self._closing.set()
         with self._lock:
             self._closed = True
             slots, self._all, self._free = list(self._all), set(), []

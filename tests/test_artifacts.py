@@ -1,6 +1,7 @@
 """Tables: shards, journal, crash and resume, content hashes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -172,3 +173,46 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path: Path) -> None:
         writer._journal = full
         writer.add(row(3))
     assert [r["value"] for r in read_shards(tmp_path)] == [0, 1, 2]
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+from align.artifacts import TableWriter, read_shards
+from align.errors import ArtifactError
+from tests.test_artifacts import IDENTITY, SCHEMA, row
+
+disk = Path(sys.argv[1])
+(disk / "filler").write_bytes(bytes(100_000))
+kept = []
+try:
+    with TableWriter(disk / "table", SCHEMA, "id", IDENTITY, shard_rows=500) as writer:
+        for number in range(100_000):
+            writer.add(row(number))
+            kept.append(number)
+except ArtifactError as error:
+    print("refused:", error)
+(disk / "filler").unlink()
+with TableWriter(disk / "table", SCHEMA, "id", IDENTITY, shard_rows=500) as writer:
+    missing = [number for number in kept if f"r{number}" not in writer.done]
+    writer.add(row(200_000))
+print("kept", len(kept), "missing", len(missing), "rows", len(list(read_shards(disk / "table"))))
+"""
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
+    """On a real file system of 300 KiB, mounted in namespaces of the test's own."""
+    command = f"mount -t tmpfs -o size=300k tmpfs {tmp_path} && exec {sys.executable} - {tmp_path}"
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command],
+        input=FULL_DISK, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    refused, counted = done.stdout.splitlines()
+    assert "make room and run the same command again" in refused
+    words = counted.split()
+    kept, missing, rows = int(words[1]), int(words[3]), int(words[5])
+    assert kept > 500
+    assert missing == 0
+    assert rows in (kept + 1, kept + 2)  # the refused row may have reached the journal whole

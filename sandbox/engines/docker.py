@@ -22,6 +22,7 @@ from sandbox.errors import SandboxError, SlotBroken
 
 LABEL = "code-align.sandbox"
 OWNER = "code-align.owner"
+POOL = "code-align.pool"
 # Supervisor, zygote and tester, beside what the program may hold.
 _OWN_MB = 128
 _OWN_PIDS = 32
@@ -191,6 +192,7 @@ class DockerEngine(Engine):
         self.isolation = isolation
         self._memory_mb = memory_mb
         self._runtime = runtime
+        self._pool = uuid.uuid4().hex
         self._client = connect()
         try:
             reap(self._client)
@@ -247,10 +249,16 @@ class DockerEngine(Engine):
             "entrypoint": "",
             "stdin_open": True,
             "network_disabled": True,
-            "labels": {LABEL: bundle.digest(), OWNER: owner()},
+            "labels": {LABEL: bundle.digest(), OWNER: owner(), POOL: self._pool},
             "host_config": host,
         }
 
     def close(self) -> None:
-        """End it and give back what it holds."""
+        """End it and give back what it holds, what an engine that was away could not end too."""
+        with contextlib.suppress(*_FAULTS):
+            for summary in self._client.api.containers(
+                all=True, filters={"label": f"{POOL}={self._pool}"}
+            ):
+                with contextlib.suppress(docker.errors.APIError):
+                    self._client.api.remove_container(summary["Id"], force=True)
         self._client.close()

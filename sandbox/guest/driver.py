@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import collections
 import os
 import random
 import sys
@@ -153,7 +154,7 @@ class Driver:
         value = values.encode(result, self._to_ref)
         changed = {}
         for index, argument in enumerate(arguments):
-            if isinstance(argument, (list, dict, set, bytearray)):
+            if isinstance(argument, (list, dict, set, bytearray, collections.deque)):
                 after = self._after(argument)
                 if after is not None and after != request["args"][index]:
                     changed[str(index)] = after

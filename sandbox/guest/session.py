@@ -278,7 +278,7 @@ class Session:
     def start_tester(self, job: dict[str, Any]) -> None:
         """Give the tester the program's wire and its job."""
         assert self._report is not None
-        cpu_s = int(self._limits["wall_ms"] / 1000) * job["count"] + 5
+        cpu_s = self._limits["wall_ms"] * job["count"] // 1000 + 5
         self.channel.setblocking(True)  # shared with the tester's copy, who waits on it
         self._report.settimeout(_GRACE_S * 10)
         if self._report.recv(1 << 12)[4:] != READY:

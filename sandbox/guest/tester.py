@@ -8,6 +8,7 @@ equal.
 from __future__ import annotations
 
 import builtins
+import collections
 import os
 import random
 import sys
@@ -170,6 +171,9 @@ def _write_back(argument: Any, after: Any) -> None:
         return
     if kind is list or kind is bytearray:
         argument[:] = after
+    elif kind is collections.deque:
+        argument.clear()
+        argument.extend(after)
     elif kind is dict or kind is set or hasattr(kind, "update"):
         argument.clear()
         argument.update(after)
