@@ -82,17 +82,28 @@ async def run_all(
     """
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(2 * workers)
-    running: dict[asyncio.Future[Verdict], K] = {}
+    running: dict[asyncio.Future[Any], K] = {}
+    source = _aiter(jobs)
+    coming: asyncio.Future[Any] | None = None
+    more = True
     try:
-        async for key, task, code in _aiter(jobs):
-            running[loop.run_in_executor(executor, run, task, code)] = key
-            while len(running) >= 2 * workers:
-                async for pair in _finished(running):
-                    yield pair
-        while running:
-            async for pair in _finished(running):
-                yield pair
+        while more or running:
+            if more and coming is None and len(running) < 2 * workers:
+                coming = asyncio.ensure_future(anext(source, None))
+            waited = [*running, *([coming] if coming is not None else [])]
+            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if coming is not None and coming in done:
+                job, coming = coming.result(), None
+                if job is None:
+                    more = False
+                else:
+                    key, task, code = job
+                    running[loop.run_in_executor(executor, run, task, code)] = key
+            for future in [future for future in running if future in done]:
+                yield running.pop(future), future.result()
     finally:
+        if coming is not None:
+            coming.cancel()
         executor.shutdown(wait=False, cancel_futures=True)
 
 
@@ -103,11 +114,3 @@ async def _aiter(jobs: Iterable[K] | AsyncIterable[K]) -> AsyncIterator[K]:
     else:
         for job in jobs:
             yield job
-
-
-async def _finished(
-    running: dict[asyncio.Future[Verdict], K],
-) -> AsyncIterator[tuple[K, Verdict]]:
-    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-    for future in done:
-        yield running.pop(future), future.result()

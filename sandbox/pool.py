@@ -28,14 +28,23 @@ class Pool:
         self._closing = threading.Event()
         self._worked = False
 
-    def get(self) -> Slot:
-        """Lease a slot, waiting for one; raises SandboxError if none can be started."""
+    def get(self, fresh: bool = False) -> Slot:
+        """Lease a slot, waiting for one; a new one where ``fresh``, as the others may be dead, too.
+
+        Raises:
+            SandboxError: none can be started.
+        """
         self._leases.acquire()
         try:
             with self._lock:
                 self._check_open()
-                if self._free:
-                    return self._free.pop()
+                slot = self._free.pop() if self._free else None
+                if slot is not None and not fresh:
+                    return slot
+                if slot is not None:
+                    self._all.discard(slot)
+            if slot is not None:
+                slot.close()
             return self._start()
         except BaseException:
             self._leases.release()
@@ -118,8 +127,11 @@ class Lanes:
         """Run when nobody else does."""
         with self._condition:
             self._waiting += 1
-            self._condition.wait_for(lambda: not self._alone and not self._running)
-            self._waiting -= 1
+            try:
+                self._condition.wait_for(lambda: not self._alone and not self._running)
+            finally:
+                self._waiting -= 1
+                self._condition.notify_all()
             self._alone = True
         try:
             yield

@@ -15,7 +15,7 @@ from sandbox import protocol
 from sandbox.batch import Batch, run_all
 from sandbox.engines.base import CONTAINER
 from sandbox.errors import SandboxError, SlotBroken, TaskError
-from sandbox.grade import Place, grade, make_job, plain_verdict, stub, uncrossable
+from sandbox.grade import Place, grade, judged, make_job, plain_verdict, stub, uncrossable
 from sandbox.limits import Limits
 from sandbox.metrics import Metrics
 from sandbox.opening import open_engine
@@ -168,7 +168,9 @@ class Sandbox:
                 mine = self._flights[key] = Future()
         if flight is not None:
             self.metrics.shared()
-            return self._count(flight.result())
+            verdict = flight.result()
+            self.metrics.verdict(verdict.outcome)  # a fault that many share is one fault
+            return verdict
         try:
             mine.set_result(self._repeated(task, code, repeat))
         except BaseException as error:
@@ -180,6 +182,8 @@ class Sandbox:
 
     def _repeated(self, task: Task, code: str | None, repeat: int) -> Verdict:
         first = self._verdict(task, code)
+        if first.outcome is Outcome.INFRA_ERROR:
+            return first
         outcomes = {first.outcome}
         for _ in range(repeat - 1):
             again = self._verdict(task, code)
@@ -233,12 +237,12 @@ class Sandbox:
         """Run on a slot, or another if it breaks; also says whether a value could not cross."""
         job = make_job(task, code, limits, weak=strength == "weak")
         fault = ""
-        for _ in range(_TRIES):
+        for turn in range(_TRIES):
             asked = time.monotonic()
-            slot = self._pool.get()
+            slot = self._pool.get(fresh=turn > 0)
             began = time.monotonic()
             try:
-                reply = slot.call(job)
+                reply = slot.call(job, partial(judged, task))
                 ended = time.monotonic()
                 verdict = grade(task, code, reply, limits, self._place, strength)
             except (SlotBroken, protocol.ProtocolError) as error:

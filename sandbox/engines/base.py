@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sandbox import protocol
@@ -60,8 +60,16 @@ class Slot:
             raise SlotBroken(f"the slot greeted with {hello!r:.200}")
         self.python = str(hello.get("python"))
 
-    def call(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Run one job and return the supervisor's reply; raises SlotBroken if there is none."""
+    def call(
+        self,
+        job: Mapping[str, Any],
+        keep: Callable[[int, Any], Any] = lambda _, report: report,
+    ) -> dict[str, Any]:
+        """Run one job and return the supervisor's reply, of each test what ``keep`` makes of it.
+
+        Raises:
+            SlotBroken: there is no reply.
+        """
         self._jobs += 1
         self._transport.set_memory(job["limits"]["memory_mb"])
         self._transport.write(protocol.pack({**job, "id": self._jobs}))
@@ -74,7 +82,7 @@ class Slot:
                 raise SlotBroken("the slot answered another job")
             if reply.get("op") == "infra":
                 raise SlotBroken(str(reply.get("detail")))
-            tests += reply["tests"]
+            tests += [keep(len(tests) + at, report) for at, report in enumerate(reply["tests"])]
             if reply.get("op") == "done":
                 return {**reply, "tests": tests}
 

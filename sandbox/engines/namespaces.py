@@ -26,6 +26,7 @@ for name in ("sandbox", "sandbox.engines", "sandbox.guest"):
 from sandbox.engines.launch import main
 main()
 """
+_WRITE_S = 30
 _MEND = (
     "This kernel must let ordinary users make namespaces: with sysctl, set"
     " kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0"
@@ -50,6 +51,7 @@ class PipeTransport(Transport):
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self._in = self._process.stdin.fileno()
         self._out = self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
         self._closing = threading.Lock()
         self._closed = False
 
@@ -58,6 +60,8 @@ class PipeTransport(Transport):
         view = memoryview(data)
         try:
             while view:
+                if not select.select([], [self._in], [], _WRITE_S)[1]:
+                    raise SlotBroken(f"the slot took no input for {_WRITE_S} s")
                 view = view[os.write(self._in, view) :]
         except OSError as error:
             raise SlotBroken(f"the slot took no input: {error}{self._words()}") from None

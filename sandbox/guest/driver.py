@@ -233,6 +233,7 @@ def main(descriptor: int) -> None:
         random.seed(0)
         wire = Wire(descriptor)
         request = wire.receive()
+        jail.wait_for_silence()
         jail.set_limits(**request["limits"])
         if request["main"]:
             status = _program(request, wire)

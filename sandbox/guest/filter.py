@@ -71,13 +71,14 @@ FIRST_NEW = 424
 DENIED_LAST: dict[str, tuple[int, int | None]] = {"mount": (165, 40), "sethostname": (170, 161)}
 
 _MACHINES = {
-    # audit architecture, column above, clone, socket, socketpair, ioctl
-    "x86_64": (0xC000003E, 0, 56, 41, 53, 16),
-    "aarch64": (0xC00000B7, 1, 220, 198, 199, 29),
+    # audit architecture, column above, clone, socket, socketpair, ioctl, fcntl
+    "x86_64": (0xC000003E, 0, 56, 41, 53, 16, 72),
+    "aarch64": (0xC00000B7, 1, 220, 198, 199, 29, 25),
 }
 _NAMESPACE_FLAGS = 0x7E020080
 _FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: all of them dead ends in an empty network
 _TIOCSTI = 0x5412
+_F_SETLEASE = 1024
 _CLONE3 = 435
 
 _LOAD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -111,7 +112,7 @@ def programs(machine: str) -> tuple[bytes, bytes]:
     """
     if machine not in _MACHINES:
         raise OSError(errno.ENOSYS, "no system call table for " + machine)
-    audit, column, clone, socket, socketpair, ioctl = _MACHINES[machine]
+    audit, column, clone, socket, socketpair, ioctl, fcntl = _MACHINES[machine]
     first = [
         _statement(_LOAD, 4),
         _statement(_JEQ, audit, 1, 0),
@@ -126,6 +127,8 @@ def programs(machine: str) -> tuple[bytes, bytes]:
     family.append(_statement(_RET, _ERRNO | errno.EAFNOSUPPORT))
     first += _check(socket, 0, family) + _check(socketpair, 0, family)
     first += _check(ioctl, 1, [_statement(_JEQ, _TIOCSTI, 0, 1), _DENY])
+    # On a file of our own user's, a lease would keep every other slot from opening it.
+    first += _check(fcntl, 1, [_statement(_JEQ, _F_SETLEASE, 0, 1), _DENY])
     first += _refused(DENIED, column)
     first.append(_statement(_JGE, FIRST_NEW, 1, 0))
     first.append(_statement(_RET, _ALLOW))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import time
 
 from sandbox.guest import filter as syscall_filter
 
@@ -117,6 +118,20 @@ def enter_slot() -> None:
         mount("tmpfs", "/dev/mqueue", "tmpfs", flags, "size=4k,nr_inodes=2")
 
 
+def wait_for_silence() -> None:
+    """Wait until the slot's network holds no socket of an earlier program.
+
+    Sockets that were sent over each other outlive their process until the kernel collects them,
+    and whoever comes next could read their names.
+    """
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        with open("/proc/net/unix", "rb") as file:
+            if file.read().count(b"\n") <= 1:
+                return
+        time.sleep(0.001)
+
+
 def _own_files(tmp_mb: int) -> None:
     # What is mounted here is seen here only: a mount namespace of another user's is a slave.
     quiet = MS_NOSUID | MS_NODEV
@@ -168,6 +183,7 @@ def set_limits(cpu_s: int, memory_mb: int, tmp_mb: int, pids: int) -> None:
     resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
     limit("RLIMIT_MSGQUEUE", 64 * 1024)
     limit("RLIMIT_MEMLOCK", 64 * 1024)
+    limit("RLIMIT_SIGPENDING", 1024)
 
 
 def keep_only(keep: dict[int, int]) -> None:

@@ -134,6 +134,23 @@ class Process:
             return self._cpu_s
         return self._cpu_s
 
+    def children_cpu_s(self) -> float:
+        """CPU seconds of the children that the living process has waited for."""
+        if self.status is not None:
+            return 0.0  # wait4 has counted them
+        try:
+            with open(f"/proc/{self.pid}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended yet."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return not poller.poll(0)
+
     def reap(self) -> None:
         """Wait for the end, which has come or is coming."""
         if self.status is None:

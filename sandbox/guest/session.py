@@ -27,6 +27,7 @@ from sandbox.guest.spare import READY, Forkers, Spares
 
 _TICK_S = 0.02
 _GRACE_S = 1.0
+_JAIL_S = 10.0
 MAX_PROGRAM_FRAME = values.MAX_VALUE_BYTES + 65536
 
 
@@ -74,6 +75,7 @@ class Session:
         self._report_reader = protocol.FrameReader(1 << 20)
         self._reports: list[bytes] = []
         self._open = set(self._pipes)
+        self._standing = False
         self._channel_open = True
         for descriptor in self._pipes:
             os.set_blocking(descriptor, False)
@@ -84,7 +86,7 @@ class Session:
         """Kill the program and take what it has written; ``close`` waits for its end."""
         if self.process.status is None:
             self.peak_bytes = max(self.peak_bytes, peak(self.process.pid))
-        self.cpu_ms = self.process.cpu_s() * 1000
+        self.cpu_ms = (self.process.cpu_s() + self.process.children_cpu_s()) * 1000
         self.process.end()
         self._drain_rest()
 
@@ -185,8 +187,10 @@ class Session:
             elif descriptor == self.process.pidfd:
                 self.process.reap()
         self.heartbeat()
-        if self.process.status is None:
+        if self.process.status is None and self._standing:
             self._enforce()
+        elif not self._standing and time.monotonic() - self._wall_start > _JAIL_S:
+            raise Infra(f"the jail took more than {_JAIL_S} s")
 
     def _exchange(self, wait_channel: bool, outgoing: bytearray) -> None:
         try:
@@ -255,6 +259,8 @@ class Session:
         self._listening = False  # a tester that has said its last word ends
         while self.process.status is None:
             self._pump(self._channel_open, bytearray())
+            if len(self._frames) > 1:  # what broke it, and no more
+                raise protocol.ProtocolError("frames that nobody asked for")
         self._take_rest()
         self._drain_rest()
 
@@ -272,6 +278,7 @@ class Session:
             raise Infra("the jail could not be closed: " + self.stderr.head().strip()) from None
         if body != READY:
             raise Infra("the jail said something else than ready")
+        self._standing = True  # from here on the program's limits hold
 
     # ------------------------------------------------------------------------------ tester
 

@@ -119,7 +119,9 @@ class Spares:
     def take(self, tmp_mb: int, with_tester: bool) -> Spare:
         """Return a spare of the kind; it is the caller's to close."""
         spare, self._next = self._next, None
-        if spare is not None and spare.kind != (tmp_mb, with_tester):
+        # One that was ended while it waited would look like a program that was killed.
+        fits = spare is not None and spare.kind == (tmp_mb, with_tester)
+        if spare is not None and not (fits and spare.process.is_alive()):
             spare.close()
             spare = None
         return spare or Spare(self._forkers, tmp_mb, with_tester)

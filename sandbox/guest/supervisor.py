@@ -7,6 +7,7 @@ exits, and as the first process of its pid namespace it takes everything with it
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -23,7 +24,7 @@ from sandbox.guest.spare import Forkers, Spares
 _BEAT_S = 1.0
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 _DETAIL = 600
-_FLUSH_BYTES = 8 << 20
+_FLUSH_BYTES = 1 << 20
 
 
 def oom_kills() -> int | None:
@@ -238,7 +239,10 @@ class Run:
     def _stdio(self, session: Session) -> None:
         session.run_to_end()
         status = session.process.status
-        frames = [protocol.loads(body) for body in session.take_frames()]
+        bodies = session.take_frames()
+        if len(bodies) > 1:
+            raise protocol.ProtocolError("frames that nobody asked for")
+        frames = [protocol.loads(body) for body in bodies]
         if status != 0:
             if frames and type(frames[0]) is dict and "error" in frames[0]:
                 detail, name = _say_error(frames[0]["error"])
@@ -365,6 +369,10 @@ def _start(nested: bool) -> Forkers:
 def main() -> None:
     """Serve the host until it closes our input; never returns."""
     try:
+        # Descriptors that travel are counted for all processes of our user together, whatever slot
+        # they belong to, and refused to who may have fewer open.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         host = Host()
         settings = host.receive()
         # Before the first test arrives: what is forked now has seen nothing.

@@ -374,6 +374,8 @@ def _outcome(test: Callable[[], None]) -> dict[str, Any]:
     except Exception as error:
         status = "raised" if getattr(error, "_from_program", False) else "failed"
         return {"status": status, "detail": _say(error), "error": type(error).__name__}
+    except BaseException as error:  # an exit of the test's own: no fault of ours, and no pass
+        return {"status": "failed", "detail": _say(error), "error": type(error).__name__}
     return {"status": "passed", "detail": ""}
 
 
@@ -385,7 +387,10 @@ def _short(value: Any) -> str:
 
 
 def _say(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}"
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except BaseException:  # an integer too long to print; an object that the program has to print
+        text = type(error).__name__
     if isinstance(error, AssertionError) and len(_LAST) == 2:
         text += f" [compared {_short(_LAST[0])} with {_short(_LAST[1])}]"
     return text[:_DETAIL]

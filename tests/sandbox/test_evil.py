@@ -291,3 +291,10 @@ def test_a_helper_comes_from_the_reference(box: Sandbox) -> None:
     assert box.run(task, "def f(s):\n    return s[::-1]\n").accepted
     cheat = "def encode(s):\n    return s\n\ndef f(s):\n    return s\n"
     assert box.run(task, cheat).outcome is Outcome.WRONG_ANSWER
+
+
+def test_a_whole_program_that_floods_the_wire_has_tampered(box: Sandbox) -> None:
+    flood = (
+        "import os\nfor _ in range(20):\n    os.write(3, (b'\\0\\0\\0\\2[]') * 40000)\nprint(3)\n"
+    )
+    assert box.run(stdio(("", "3\n"), limits=LIMITS), flood).outcome is Outcome.TAMPERED

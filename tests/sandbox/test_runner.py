@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
-from short_tasks import calls
+from short_tasks import asserts, calls, script
 
 from sandbox import Outcome, Sandbox, Task, TaskError, Verdict
 
@@ -109,3 +109,48 @@ def test_metrics_are_what_prometheus_reads(box: Sandbox) -> None:
         for name in ("verdicts", "broken_slots", "queue_seconds", "run_seconds", "overhead_seconds")
     } <= families
     assert counted(box, 'verdicts_total{outcome="wrong_answer"}') == before + 1
+
+
+def test_jobs_may_wait_for_verdicts(box: Sandbox) -> None:
+    async def work() -> list[int]:
+        news: asyncio.Queue[int] = asyncio.Queue()
+        news.put_nowait(0)
+
+        async def jobs() -> AsyncIterator[tuple[int, Task, str]]:
+            for _ in range(5):
+                number = await news.get()
+                yield number, PLUS, ADD + f"# {number}\n"
+
+        done = []
+        async for number, verdict in box.run_many_async(jobs()):
+            assert verdict.accepted
+            done.append(number)
+            news.put_nowait(number + 1)
+        return done
+
+    assert asyncio.run(asyncio.wait_for(work(), 30)) == list(range(5))
+
+
+def test_slots_that_died_while_idle_cost_no_verdict(engine: str) -> None:
+    with Sandbox(engine, workers=3) as box:
+        list(box.run_many((n, PLUS, SLOW + f"# {n}\n") for n in range(3)))
+        slots = list(box._pool._free)
+        assert len(slots) == 3
+        for slot in slots:
+            slot.close()
+        assert box.run(PLUS, ADD).accepted
+
+
+def test_a_limit_too_small_for_anything_is_the_programs(box: Sandbox) -> None:
+    hasty = calls(([1, 2], 3), limits={"cpu_s": 0.001})
+    assert box.run(hasty, "x = sum(range(10**6))\n" + ADD).outcome is Outcome.TIME_LIMIT
+
+
+def test_a_test_that_exits_or_prints_an_object_is_no_fault_of_ours(box: Sandbox) -> None:
+    leaving = script(
+        "def check(candidate):\n    assert candidate(1, 2) == 3\nimport sys\nsys.exit(0)"
+    )
+    assert box.run(leaving, ADD).outcome is Outcome.WRONG_ANSWER
+    rude = "class P:\n    __str__ = lambda self: 'P' + 1\ndef f(a, b):\n    return P()\n"
+    speaking = asserts("r = f(1, 2)\nassert r == 3, r")
+    assert box.run(speaking, rude).outcome is Outcome.WRONG_ANSWER

@@ -237,7 +237,7 @@ def test_faults_of_our_own_are_no_verdict_and_stop_the_batch(
 ) -> None:
     with Sandbox(engine, workers=1) as box:
 
-        def broken(self: Slot, job: object) -> None:
+        def broken(self: Slot, job: object, keep: object) -> None:
             raise SlotBroken("the cable was pulled")
 
         monkeypatch.setattr(Slot, "call", broken)
