@@ -14,6 +14,7 @@ import ctypes
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import FrameType
@@ -88,6 +89,12 @@ def guard(parent: int, command: list[str]) -> int:
     Returns:
         The command's exit status, as a shell gives it (128 + n for signal n).
     """
+    with tempfile.TemporaryDirectory(prefix="align-", ignore_cleanup_errors=True) as scratch:
+        return _guard(parent, command, scratch)
+
+
+def _guard(parent: int, command: list[str], scratch: str) -> int:
+    """Runs the command with its temporary files in `scratch`: killed servers leave sockets."""
     told = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -102,7 +109,7 @@ def guard(parent: int, command: list[str]) -> int:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # if somebody kills the guard itself
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.execv(command[0], command)
+        os.execve(command[0], command, {**os.environ, "TMPDIR": scratch})
 
     status: int | None = None
     deadline: float | None = None

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -137,6 +138,7 @@ class ChatClient:
         self._cache = cache
         self._root = root
         self._slots = asyncio.Semaphore(concurrency)
+        self._alike: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout_s),
@@ -155,14 +157,14 @@ class ChatClient:
             JudgeError: The server rejects the key, the model or the URL.
         """
         body = {"model": self.model, "messages": list(messages), **fields}
-        request = sha256_of(body)
-        known = self._cache.get(request) if self._cache else None
-        content = known.encode() if known else await self._post("/v1/chat/completions", body)
-        reply = _parse(_ChatReply, content)
+        if self._cache is None:
+            reply = await self._ask(body)
+        else:
+            request = sha256_of(body)
+            # Of requests that are alike the first asks, and the others find its answer kept.
+            async with self._alike.setdefault(request, asyncio.Lock()):
+                reply = await self._known(self._cache, request, body)
         choice = reply.choices[0]
-        # Any other end (a filter, a server that is going down) may be another one next time.
-        if self._cache and known is None and choice.finish_reason in ("stop", "length"):
-            self._cache.put(request, reply.model_dump_json())
         tokens = choice.logprobs.content if choice.logprobs else None
         first = tokens[0].top_logprobs if tokens else []
         return Completion(
@@ -172,6 +174,19 @@ class ChatClient:
             first_logprobs={entry.token: entry.logprob for entry in first},
             usage=Usage(reply.usage.prompt_tokens, reply.usage.completion_tokens, 1),
         )
+
+    async def _ask(self, body: dict[str, Any]) -> _ChatReply:
+        return _parse(_ChatReply, await self._post("/v1/chat/completions", body))
+
+    async def _known(self, cache: AnswerCache, request: str, body: dict[str, Any]) -> _ChatReply:
+        known = cache.get(request)
+        if known is not None:
+            return _parse(_ChatReply, known.encode())
+        reply = await self._ask(body)
+        # Any other end (a filter, a server that is going down) may be another one next time.
+        if reply.choices[0].finish_reason in ("stop", "length"):
+            cache.put(request, reply.model_dump_json())
+        return reply
 
     async def token_ids(self, text: str) -> list[int]:
         """Returns the ids of `text` in the model's own tokenizer, without special tokens.

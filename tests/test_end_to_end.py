@@ -68,7 +68,8 @@ def answer_of(number: int, sign: str) -> str:
 
 
 def gap_of(number: int) -> str:
-    return f"def plus_{number}(x):\n    return"
+    """A gap of another function: it must not teach the model which of its answers is right."""
+    return f"def times_{number}(x):\n    return"
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tasks, rows, pairs, gaps = [], [], [], []
     for number in range(12):
         pairs += [(prompt_of(number), answer_of(number, sign)) for sign in "+-"]
-        gaps.append((gap_of(number), f" x + {number}", "\n"))
+        gaps.append((gap_of(number), f" x * {number}", "\n"))
         cases = [{"args": [x], "expected": x + number} for x in (0, 1, -3)]
         cases[0]["args"], cases[0]["expected"] = [7], 7 + number
         messages = [{"role": "user", "content": prompt_of(number)}]

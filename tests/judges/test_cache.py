@@ -1,12 +1,13 @@
 """Answers are kept through a kill; what was answered is not asked again."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from judges import AnswerCache, JudgeError
+from judges import AnswerCache, Judge, JudgeError
 from tests.judges.fault_server import FaultServer
-from tests.judges.test_faults import score
+from tests.judges.test_faults import CANDIDATE, RUBRIC, score
 
 
 def test_answers_survive_being_opened_again(tmp_path: Path) -> None:
@@ -46,3 +47,16 @@ def test_an_answered_request_is_not_sent_again(tmp_path: Path, server: FaultServ
     requests = len(server.sent("rationale")), len(server.sent("label"))
     assert score(server.url, cache=AnswerCache(tmp_path / "answers.jsonl")) == first
     assert (len(server.sent("rationale")), len(server.sent("label"))) == requests
+
+
+def test_requests_that_are_alike_and_in_flight_are_sent_once(
+    tmp_path: Path, server: FaultServer
+) -> None:
+    async def run() -> set[float | None]:
+        cache = AnswerCache(tmp_path / "answers.jsonl")
+        async with Judge(server.url, "m", RUBRIC, concurrency=4, cache=cache) as judge:
+            judgements = await asyncio.gather(*(judge.score(CANDIDATE) for _ in range(6)))
+        return {judgement.score for judgement in judgements}
+
+    assert len(asyncio.run(run())) == 1
+    assert (len(server.sent("rationale")), len(server.sent("label"))) == (1, 1)
