@@ -92,6 +92,8 @@ def server_command(settings: ServingSettings, folder: Path, port: int, cpu: bool
         flags.append("no-enable-chunked-prefill")
     if settings.eager:
         flags.append("enforce-eager")
+    if not settings.prefix_caching:
+        flags.append("no-enable-prefix-caching")
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     for name, value in options.items():
         command += [f"--{name}", str(value)]

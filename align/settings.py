@@ -47,6 +47,11 @@ class ServingSettings(Settings):
     eager: bool = Field(
         default=True, description="skip compiling: right for short jobs and for CPUs"
     )
+    prefix_caching: bool = Field(
+        default=True,
+        description="compute once what prompts begin with alike; off, a number's last digits do "
+        "not depend on what was asked before",
+    )
     start_timeout_s: Positive = 300
 
 

@@ -36,9 +36,14 @@ RECIPE = """
 name: {name}
 model: {model}
 shards: {{rows: 2, seconds: 600}}
-# One request at a time and full precision: the same numbers whatever else is in flight, so that a
-# run that was cut can be compared with one that was not.
-serving: {{dtype: float32, max_num_seqs: 1, max_model_len: 1024, kv_cache_gib: 0.25}}
+# One request at a time, in full precision, with nothing kept from the ones before: the same numbers
+# whatever else was asked, so that a run that was cut can be compared with one that was not.
+serving:
+  dtype: float32
+  max_num_seqs: 1
+  max_model_len: 4096
+  kv_cache_gib: 0.25
+  prefix_caching: false
 data: {{rows: [{data}/rows.jsonl], tasks: [{data}/tasks.jsonl], held_out: 0.2}}
 sft:
   coarse: {{learning_rate: 1.0e-4, batch_rows: 2, dtype: float32}}
@@ -192,6 +197,11 @@ class TestWholeRun:
             else:
                 seen["refused"] += 1
         assert min(seen["accepted"], seen["refused"]) > 3, seen
+
+    def test_the_judge_scored_what_it_read(self, whole: Path) -> None:
+        judged = [row for _, row in read_rows(whole / "judge.r1" / "judgements")]
+        assert Counter(row["status"] for row in judged) == {"ok": 8}
+        assert all(1 <= row["score"] <= 5 for row in judged)
 
     def test_pairs_point_from_refused_to_accepted(self, whole: Path) -> None:
         outcomes = {

@@ -129,7 +129,7 @@ def build_tiny_model(
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        max_position_embeddings=2048,
+        max_position_embeddings=4096,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.added_tokens_encoder["<|endoftext|>"],
         eos_token_id=tokenizer.added_tokens_encoder["<|im_end|>"],

@@ -22,26 +22,46 @@ _GUEST = (
     "supervisor",
 )
 
-# Runs as `python3 -c`: reads one frame of sources from stdin and starts the supervisor.
+# Runs as `python3 -c`: reads one frame of sources from stdin and starts the supervisor. Another
+# process compiles them: what that leaves in memory would be copied by every fork of the zygote. And
+# `random` may not reseed itself in every fork: it is seeded for each program, and would cost more
+# than the rest of the fork.
 BOOT = """
-import json, os, sys, types
-def take(size):
+import json, marshal, os, sys, types
+def take(descriptor, size):
     parts = b""
     while len(parts) < size:
-        part = os.read(0, size - len(parts))
+        part = os.read(descriptor, size - len(parts))
         if not part: os._exit(0)
         parts += part
     return parts
+def compiled(sources):
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        made = [(n, compile(text, "<" + n + ">", "exec")) for n, text in json.loads(sources)]
+        data = marshal.dumps(made)
+        view = memoryview(len(data).to_bytes(4, "big") + data)
+        while view: view = view[os.write(theirs, view):]
+        os._exit(0)
+    os.close(theirs)
+    made = marshal.loads(take(ours, int.from_bytes(take(ours, 4), "big")))
+    os.close(ours)
+    os.waitpid(pid, 0)
+    return made
 sys.path[:] = [entry for entry in sys.path if entry]
 for name in ("sandbox", "sandbox.guest"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = []
 sys.modules["sandbox"].guest = sys.modules["sandbox.guest"]
-for name, source in json.loads(take(int.from_bytes(take(4), "big"))):
+register, os.register_at_fork = os.register_at_fork, lambda **hooks: None
+for name, code in compiled(take(0, int.from_bytes(take(0, 4), "big"))):
     made = sys.modules[name] = types.ModuleType(name)
-    exec(compile(source, "<" + name + ">", "exec"), made.__dict__)
+    exec(code, made.__dict__)
     parent, _, leaf = name.rpartition(".")
     setattr(sys.modules[parent], leaf, made)
+os.register_at_fork = register
+del name, code, made, compiled, take, register
 sys.modules["sandbox.guest.supervisor"].main()
 """
 

@@ -1,7 +1,7 @@
 """The walls around one process: namespaces, file system, limits, privileges.
 
-``spawn`` makes the child in one clone call, already in its namespaces; ``enter`` runs in the child
-and closes everything else. Both raise OSError naming the step that the kernel refused.
+``Spawner`` makes the child in one clone call, already in its namespaces; ``enter`` runs in the
+child and closes everything else. Both raise OSError naming the step that the kernel refused.
 """
 
 from __future__ import annotations
@@ -49,44 +49,43 @@ def set_dumpable(value: bool) -> None:
     _check(libc.prctl(_PR_SET_DUMPABLE, int(value), 0, 0, 0), "dumpable")
 
 
-def _tid_address() -> int:
-    address = ctypes.c_void_p(0)
-    if libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0) != 0:
-        return 0
-    return address.value or 0
-
-
-def spawn(flags: int) -> int:
-    """Fork into new namespaces as a child of our own parent; returns as fork does.
+class Spawner:
+    """Forks into new namespaces, as children of our own parent.
 
     The C library's fork can't take flags, so this is the bare call between Python's own fork hooks.
     The kernel writes the child's id where the C library keeps it.
     """
-    address = _tid_address()
-    if address:
-        flags |= _CHILD_SETTID | _CHILD_CLEARTID
-    number = _CLONE_NUMBER[os.uname().machine]
-    flags |= _CLONE_PARENT | _SIGCHLD
-    # Argument order of the last two differs between machines.
-    last = (address, 0) if number == 56 else (0, address)
-    python = ctypes.pythonapi
-    python.PyOS_BeforeFork()
-    pid: int = libc.syscall(
-        ctypes.c_long(number),
-        ctypes.c_ulong(flags),
-        None,
-        None,
-        ctypes.c_void_p(last[0]),
-        ctypes.c_void_p(last[1]),
-    )
-    code = ctypes.get_errno()
-    if pid == 0:
-        python.PyOS_AfterFork_Child()
-        return 0
-    python.PyOS_AfterFork_Parent()
-    if pid < 0:
-        raise OSError(code, "clone into new namespaces: " + os.strerror(code))
-    return pid
+
+    def __init__(self, flags: int) -> None:
+        address = ctypes.c_void_p(0)
+        if libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0) != 0:
+            address.value = 0
+        if address.value:
+            flags |= _CHILD_SETTID | _CHILD_CLEARTID
+        machine = os.uname().machine
+        # Argument order of the last two differs between machines.
+        last = (address, None) if machine == "x86_64" else (None, address)
+        self._call = (
+            ctypes.c_long(_CLONE_NUMBER[machine]),
+            ctypes.c_ulong(flags | _CLONE_PARENT | _SIGCHLD),
+            None,
+            None,
+            *last,
+        )
+
+    def __call__(self) -> int:
+        """Return as fork does; raises OSError."""
+        python = ctypes.pythonapi
+        python.PyOS_BeforeFork()
+        pid: int = libc.syscall(*self._call)
+        if pid == 0:
+            python.PyOS_AfterFork_Child()
+            return 0
+        code = ctypes.get_errno()
+        python.PyOS_AfterFork_Parent()
+        if pid < 0:
+            raise OSError(code, "clone into new namespaces: " + os.strerror(code))
+        return pid
 
 
 def write(path: str, text: str) -> None:
@@ -186,14 +185,16 @@ def set_limits(cpu_s: int, memory_mb: int, tmp_mb: int, pids: int) -> None:
     limit("RLIMIT_SIGPENDING", 1024)
 
 
-def keep_only(keep: dict[int, int]) -> None:
-    """Move descriptors to the numbers given (source to target) and close all others."""
+def take(descriptors: list[int]) -> None:
+    """Make these descriptors 0, 1, 2, ... and close all others."""
     high = 200
-    for source in keep:
-        os.dup2(source, high + keep[source], inheritable=True)
-    for target in keep.values():
-        os.dup2(high + target, target, inheritable=True)
-    os.closerange(max(keep.values()) + 1, 1024)
+    for descriptor in descriptors:
+        os.dup2(descriptor, high)
+        high += 1
+    os.closerange(0, 200)
+    for target in range(len(descriptors)):
+        os.dup2(200 + target, target)
+    os.closerange(len(descriptors), 1024)
 
 
 def enter(flags: int, uid: int, gid: int, tmp_mb: int, victim: int) -> None:

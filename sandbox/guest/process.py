@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -70,19 +69,21 @@ class Forker:
         self._control = control
         self.pid = pid
 
-    def request(self, message: dict[str, int], descriptors: list[int]) -> None:
-        """Ask for a process that gets ``descriptors``; ``collect`` tells of it."""
-        socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
+    def request(self, size: int, descriptors: list[int]) -> None:
+        """Ask for a process with ``size`` MiB of files that gets ``descriptors``.
+
+        ``collect`` tells of it.
+        """
+        socket.send_fds(self._control, [b"%d" % size], descriptors)
 
     def collect(self) -> tuple[int, list[int]]:
         """Return the number and the descriptors that answer the oldest request; raises Infra."""
         data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
         if not data:
             raise Infra("the process that forks for us died")
-        reply = json.loads(data)
-        if "error" in reply:
-            raise Infra(reply["error"])
-        return int(reply["pid"]), descriptors
+        if not data.isdigit():
+            raise Infra(data.decode())
+        return int(data), descriptors
 
 
 def resident(pid: int) -> int:

@@ -50,12 +50,12 @@ class Spare:
         self._process: Process | None = None
         self._tester: TesterProcess | None = None
         try:
-            forkers.zygote.request({"tmp_mb": tmp_mb}, wires)
+            forkers.zygote.request(tmp_mb, wires)
             if with_tester:
                 self.report, reporter = socket.socketpair()
                 wires = [self._null] * 3 + [self.channel.fileno(), reporter.fileno()]
                 with reporter:
-                    forkers.testers.request({}, wires)
+                    forkers.testers.request(0, wires)
         finally:
             close_all([out_write, error_write])
             theirs.close()
