@@ -41,6 +41,13 @@ class Place:
     engine: str
     isolation: str
     image: str
+    memory_by: str
+
+    def fields(self, limits: Limits) -> dict[str, Any]:
+        """A verdict's fields that say where it was made, and within which limits."""
+        fields = dataclasses.asdict(self)
+        fields["limits"] = {**limits.to_dict(), "memory_by": fields.pop("memory_by")}
+        return fields
 
 
 def code_sha(code: str | None) -> str:
@@ -183,10 +190,9 @@ def plain_verdict(
         cpu_ms=0.0,
         wall_ms=0.0,
         peak_bytes=0,
-        limits=task.limits.to_dict(),
         tests_sha=tests.sha if tests else "",
         code_sha=code_sha(code),
-        **dataclasses.asdict(place),
+        **place.fields(task.limits),
     )
 
 
@@ -218,12 +224,11 @@ def grade(
         cpu_ms=float(reply["cpu_ms"]),
         wall_ms=float(reply["wall_ms"]),
         peak_bytes=int(reply["peak_bytes"]),
-        limits=limits.to_dict(),
         tests_sha=tests.sha,
         code_sha=code_sha(code),
         stdout=Output(**reply.get("stdout", {})),
         stderr=Output(**reply.get("stderr", {})),
-        **dataclasses.asdict(place),
+        **place.fields(limits),
     )
 
 

@@ -27,7 +27,7 @@ def open_engine(
     if engine == "namespaces" or (engine == "auto" and isolation == NS):
         if runtime is not None:
             raise SandboxError(f"runtime {runtime!r} is the Docker engine's: pass engine='docker'")
-        return _namespaces(isolation, image)
+        return _namespaces(isolation, memory_mb, image)
     if isolation == NS:
         raise SandboxError("isolation 'ns' is the namespaces engine's: pass engine='namespaces'")
     from sandbox.engines.docker import DockerEngine
@@ -43,12 +43,12 @@ def open_engine(
         ) from None
 
 
-def _namespaces(isolation: str | None, image: str | None) -> Engine:
+def _namespaces(isolation: str | None, memory_mb: int, image: str | None) -> Engine:
     from sandbox.engines.namespaces import NamespaceEngine
 
     if isolation not in (None, NS):
         raise SandboxError(f"the namespaces engine offers isolation 'ns', not {isolation!r}")
-    return NamespaceEngine(image)
+    return NamespaceEngine(memory_mb, image)
 
 
 def ensure_image(engine: str = "auto", isolation: str | None = None) -> str:

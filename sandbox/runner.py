@@ -83,7 +83,7 @@ class Sandbox:
             self._engine.isolation,
             self._engine.image,
         )
-        self._place = Place(self.engine, self.isolation, self.image)
+        self._place = Place(self.engine, self.isolation, self.image, self._engine.memory_by)
         self._pool = Pool(self._engine, workers)
         self._lanes = Lanes()
         self._lock = threading.Lock()

@@ -14,6 +14,11 @@ from sandbox.errors import SlotBroken
 CONTAINER_NS, CONTAINER, NS = "container+ns", "container", "ns"
 LEVELS = (CONTAINER_NS, CONTAINER, NS)
 
+# What the guest itself needs beside a program: supervisor, zygote and tester.
+OWN_MB = 128
+OWN_PIDS = 32
+MAX_PIDS = 512
+
 _START_S = 30.0
 # The supervisor says every second that it lives; this is how long a stalled machine may keep it
 # silent.
@@ -21,7 +26,13 @@ _SILENCE_S = 20.0
 
 
 class Transport(abc.ABC):
-    """The attached standard streams of one slot's first process."""
+    """The attached standard streams of one slot's first process.
+
+    Attributes:
+        events: the first process' descriptor of its control group's events, if it was given one.
+    """
+
+    events: int | None = None
 
     @abc.abstractmethod
     def write(self, data: bytes) -> None:
@@ -50,7 +61,7 @@ class Slot:
         self._jobs = 0
         try:
             transport.write(bundle.sources())
-            transport.write(protocol.pack({"nested": nested}))
+            transport.write(protocol.pack({"nested": nested, "events": transport.events}))
             hello = self._receive(_START_S)
         except BaseException:
             transport.close()
@@ -110,9 +121,11 @@ class Engine(abc.ABC):
         name: ``docker`` or ``namespaces``.
         isolation: one of LEVELS.
         image: what programs see as their system, by digest where it has one.
+        memory_by: what holds the memory of a run's processes together: ``cgroup`` or ``watcher``.
     """
 
     name: str
+    memory_by: str
     isolation: str
     image: str
 

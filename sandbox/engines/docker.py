@@ -17,16 +17,20 @@ from docker.types import LogConfig
 
 from sandbox import images
 from sandbox.engines import bundle
-from sandbox.engines.base import CONTAINER_NS, Engine, Slot, Transport
+from sandbox.engines.base import (
+    CONTAINER_NS,
+    MAX_PIDS,
+    OWN_MB,
+    OWN_PIDS,
+    Engine,
+    Slot,
+    Transport,
+)
 from sandbox.errors import SandboxError, SlotBroken
 
 LABEL = "code-align.sandbox"
 OWNER = "code-align.owner"
 POOL = "code-align.pool"
-# Supervisor, zygote and tester, beside what the program may hold.
-_OWN_MB = 128
-_OWN_PIDS = 32
-_MAX_PIDS = 512
 _FAULTS = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
 
@@ -93,9 +97,8 @@ class DockerTransport(Transport):
         self._closing = threading.Lock()
         self._closed = False
         self._socket: socket.socket | None = None
-        self._name = settings[
-            "name"
-        ]  # known beforehand: a creation that times out can be cleaned up
+        # Known beforehand: a creation that times out can be cleaned up.
+        self._name = settings["name"]
         try:
             client.api.create_container(**settings)
             self._attached = client.api.attach_socket(
@@ -154,7 +157,7 @@ class DockerTransport(Transport):
         """Change the container's memory limit where it differs."""
         if memory_mb == self._memory_mb:
             return
-        size = (memory_mb + _OWN_MB) << 20
+        size = (memory_mb + OWN_MB) << 20
         try:
             self._client.api.update_container(self._name, mem_limit=size, memswap_limit=size)
         except _FAULTS as error:
@@ -180,6 +183,7 @@ class DockerEngine(Engine):
     """Slots in containers of one image."""
 
     name = "docker"
+    memory_by = "cgroup"
 
     def __init__(
         self,
@@ -212,7 +216,7 @@ class DockerEngine(Engine):
         return Slot(transport, self.nested)
 
     def _settings(self) -> dict[str, Any]:
-        size = (self._memory_mb + _OWN_MB) << 20
+        size = (self._memory_mb + OWN_MB) << 20
         security = ["no-new-privileges:true"]
         profile = (resources.files("sandbox.engines") / "seccomp.json").read_text()
         if self.nested:
@@ -228,7 +232,7 @@ class DockerEngine(Engine):
             mem_limit=size,
             memswap_limit=size,
             network_mode="none",
-            pids_limit=_MAX_PIDS + _OWN_PIDS,
+            pids_limit=MAX_PIDS + OWN_PIDS,
             read_only=True,
             security_opt=security,
             shm_size=1 << 20,

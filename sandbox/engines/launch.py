@@ -20,6 +20,8 @@ _HOST_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _HOST_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+# Where the first process finds its control group's events, if it has one.
+EVENTS = 9
 # Where the new root is put together: hidden by our own mount namespace at once.
 _STAGE = "/tmp"
 
@@ -95,6 +97,15 @@ def _build(settings: dict[str, Any]) -> None:
     os.chdir("/")
 
 
+def _enter_groups(settings: dict[str, Any]) -> None:
+    """Enter the slot's control groups, and keep sight of what the kernel kills in them."""
+    for door in settings["doors"]:
+        jail.write(door, "0")
+    if settings["events"]:
+        descriptor = os.open(settings["events"], os.O_RDONLY)
+        os.dup2(descriptor, EVENTS)
+
+
 def _separate(flags: int) -> None:
     _check(jail.libc.unshare(ctypes.c_int(flags)), "new namespaces")
 
@@ -118,6 +129,7 @@ def main() -> None:
     """Take the settings from the command line and build; never returns."""
     settings = json.loads(sys.argv[2])
     try:
+        _enter_groups(settings)
         as_root = os.geteuid() == 0
         if as_root:
             _separate(jail.NEWNS)

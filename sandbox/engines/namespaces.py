@@ -13,8 +13,10 @@ import threading
 from pathlib import Path
 
 from sandbox import images
-from sandbox.engines import bundle
+from sandbox.engines import bundle, cgroups
 from sandbox.engines.base import NS, Engine, Slot, Transport
+from sandbox.engines.cgroups import Group
+from sandbox.engines.launch import EVENTS
 from sandbox.errors import SandboxError, SlotBroken
 
 # The packages stand empty: what their __init__ would import is nothing that a launcher needs.
@@ -37,7 +39,11 @@ _MEND = (
 class PipeTransport(Transport):
     """The streams of a slot's first process, and the process that launched it."""
 
-    def __init__(self, settings: dict[str, object]) -> None:
+    def __init__(self, settings: dict[str, object], group: Group | None) -> None:
+        self._group = group
+        if group is not None:
+            settings = {**settings, "doors": group.doors, "events": group.events}
+            self.events = EVENTS
         package = str(Path(bundle.__file__).resolve().parents[2])
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-B", "-c", _LAUNCH, package, json.dumps(settings)],
@@ -87,7 +93,12 @@ class PipeTransport(Transport):
         return ""
 
     def set_memory(self, memory_mb: int) -> None:
-        """Nothing to do: the guest holds each run to its limit itself."""
+        """Fit the control group, if there is one; the guest holds each run to its limit itself."""
+        if self._group is not None:
+            try:
+                self._group.set_memory(memory_mb)
+            except OSError as error:
+                raise SlotBroken(f"the memory limit could not be set: {error}") from None
 
     def close(self) -> None:
         """End it and give back what it holds."""
@@ -101,6 +112,8 @@ class PipeTransport(Transport):
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream
             stream.close()
+        if self._group is not None:
+            self._group.close()
 
 
 def host_python() -> tuple[str, str]:
@@ -117,7 +130,7 @@ class NamespaceEngine(Engine):
     name = "namespaces"
     isolation = NS
 
-    def __init__(self, image: str | None = None) -> None:
+    def __init__(self, memory_mb: int = 512, image: str | None = None) -> None:
         """Find the root file system; raises SandboxError."""
         if not sys.platform.startswith("linux"):
             raise SandboxError("the namespaces engine needs Linux: use a Docker engine")
@@ -134,12 +147,18 @@ class NamespaceEngine(Engine):
             python, prefix = host_python()
             self.image = f"host:{python}"
             self._settings = {"root": None, "python": python, "prefix": prefix}
-        self._settings.update(environment=bundle.ENVIRONMENT, boot=bundle.BOOT)
+        self._settings.update(
+            environment=bundle.ENVIRONMENT, boot=bundle.BOOT, doors=[], events=None
+        )
+        self._memory_mb = memory_mb
+        self._parents = cgroups.usable()
+        self.memory_by = "cgroup" if self._parents else "watcher"
 
     def start(self) -> Slot:
         """Start one slot; raises SandboxError."""
         try:
-            return Slot(PipeTransport(self._settings), nested=True)
+            group = cgroups.Group(self._parents, self._memory_mb) if self._parents else None
+            return Slot(PipeTransport(self._settings, group), nested=True)
         except (SlotBroken, OSError) as error:
             raise SandboxError(f"a slot could not be started: {error}. {_MEND}") from None
 

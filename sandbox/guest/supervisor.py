@@ -27,9 +27,12 @@ _DETAIL = 600
 _FLUSH_BYTES = 1 << 20
 
 
-def oom_kills() -> int | None:
-    """How many of this cgroup the kernel killed for memory; None where that can't be read."""
-    for path in _OOM_FILES:
+def oom_kills(events: int | None) -> int | None:
+    """How many of this cgroup the kernel killed for memory; None where that can't be read.
+
+    ``events`` is the file's descriptor where the launcher left one, else it is in its usual place.
+    """
+    for path in _OOM_FILES if events is None else (f"/proc/self/fd/{events}",):
         try:
             with open(path) as file:
                 for line in file:
@@ -86,13 +89,19 @@ class Run:
     """One job: its tests in as many sessions as the program's deaths make necessary."""
 
     def __init__(
-        self, job: dict[str, Any], forkers: Forkers, spares: Spares, host: Host, nested: bool
+        self,
+        job: dict[str, Any],
+        forkers: Forkers,
+        spares: Spares,
+        host: Host,
+        settings: dict[str, Any],
     ) -> None:
         self._job = job
         self._forkers = forkers
         self._spares = spares
         self._host = host
-        self._nested = nested
+        self._nested: bool = settings["nested"]
+        self._events: int | None = settings["events"]
         self._results: list[dict[str, Any]] = []
         self._unsent: list[dict[str, Any]] = []
         self._unsent_bytes = 0
@@ -140,7 +149,7 @@ class Run:
         start = len(self._results)
         stdio = job["kind"] == "stdio"
         stdin = job["stdin"][start].encode("utf-8", "surrogatepass") if stdio else b""
-        oom_before = oom_kills()
+        oom_before = oom_kills(self._events)
         self.close()
         self._session = session = Session(
             self._forkers, self._spares, job, self._count - start, stdin, self._nested
@@ -185,7 +194,7 @@ class Run:
     def _death(self, session: Session, oom_before: int | None) -> dict[str, Any]:
         session.process.reap()
         status = session.process.status or 0
-        now = oom_kills()
+        now = oom_kills(self._events)
         if oom_before is not None and now is not None and now > oom_before:
             self._kills += 1
             return {"status": "memory_limit", "detail": "the kernel killed it for memory"}
@@ -382,7 +391,7 @@ def main() -> None:
         host.send({"op": "hello", "version": protocol.VERSION, "python": sys.version.split()[0]})
         while True:
             job = host.receive()
-            run = Run(job, forkers, spares, host, settings["nested"])
+            run = Run(job, forkers, spares, host, settings)
             try:
                 reply = run.perform()
             except Infra as error:
