@@ -88,9 +88,10 @@ class DockerTransport(Transport):
     """A container's attached streams, and the container."""
 
     def __init__(
-        self, client: docker.DockerClient, settings: dict[str, Any], memory_mb: int
+        self, client: docker.DockerClient, settings: dict[str, Any], memory_mb: int, lowers: bool
     ) -> None:
         self._client = client
+        self._lowers = lowers
         self._memory_mb = memory_mb
         self._buffer = bytearray()
         self._errors = b""
@@ -155,13 +156,16 @@ class DockerTransport(Transport):
 
     def set_memory(self, memory_mb: int) -> None:
         """Change the container's memory limit where it differs."""
-        if memory_mb == self._memory_mb:
+        if memory_mb == self._memory_mb or (memory_mb < self._memory_mb and not self._lowers):
             return
         size = (memory_mb + OWN_MB) << 20
         try:
             self._client.api.update_container(self._name, mem_limit=size, memswap_limit=size)
         except _FAULTS as error:
-            raise SlotBroken(f"the container's memory limit could not be set: {error}") from None
+            raise SlotBroken(
+                f"the container's memory limit could not be set to {memory_mb} MiB: {error}."
+                f" Where the engine can't do that, open the sandbox with memory_mb={memory_mb}"
+            ) from None
         self._memory_mb = memory_mb
 
     def close(self) -> None:
@@ -202,6 +206,8 @@ class DockerEngine(Engine):
             reap(self._client)
             self.image = images.docker_image(self._client, image)
             self._options = self._client.info().get("SecurityOptions") or []
+            parts = self._client.version().get("Components") or []
+            self._is_podman = any("Podman" in part.get("Name", "") for part in parts)
         except _FAULTS as error:
             raise SandboxError(f"the Docker engine failed: {error}") from None
 
@@ -209,7 +215,11 @@ class DockerEngine(Engine):
         """Start one slot; raises SandboxError."""
         try:
             transport = DockerTransport(
-                docker.from_env(timeout=30), self._settings(), self._memory_mb
+                # Podman may not be able to change a limit; the guest holds runs to lower ones.
+                docker.from_env(timeout=30),
+                self._settings(),
+                self._memory_mb,
+                lowers=not self._is_podman,
             )
         except _FAULTS as error:
             raise SandboxError(f"a container could not be started: {error}") from None
@@ -218,9 +228,12 @@ class DockerEngine(Engine):
     def _settings(self) -> dict[str, Any]:
         size = (self._memory_mb + OWN_MB) << 20
         security = ["no-new-privileges:true"]
-        profile = (resources.files("sandbox.engines") / "seccomp.json").read_text()
+        profile = resources.files("sandbox.engines") / "seccomp.json"
         if self.nested:
-            security.append(f"seccomp={profile}")
+            # Docker takes the profile itself, Podman a file that its service can read.
+            security.append(f"seccomp={profile if self._is_podman else profile.read_text()}")
+            if self._is_podman:
+                security.append("unmask=ALL")
             if any("name=apparmor" in option for option in self._options):
                 # Its default profile refuses every mount, also those in a namespace of one's own.
                 security.append("apparmor=unconfined")
@@ -236,7 +249,7 @@ class DockerEngine(Engine):
             read_only=True,
             security_opt=security,
             shm_size=1 << 20,
-            tmpfs=None if self.nested else {"/tmp": "size=64m,nr_inodes=4096,mode=1777"},
+            tmpfs=self._tmpfs(),
             runtime=self._runtime,
         )
         if self.nested:
@@ -256,6 +269,12 @@ class DockerEngine(Engine):
             "labels": {LABEL: bundle.digest(), OWNER: owner(), POOL: self._pool},
             "host_config": host,
         }
+
+    def _tmpfs(self) -> dict[str, str]:
+        # Podman would put writable ones into a read-only container, for words to the next run.
+        taken = ("/run", "/var/tmp", "/tmp") if self._is_podman else ()
+        mounts = dict.fromkeys(taken, "ro,size=4k")
+        return mounts if self.nested else {**mounts, "/tmp": "size=64m,nr_inodes=4096,mode=1777"}
 
     def close(self) -> None:
         """End it and give back what it holds, what an engine that was away could not end too."""

@@ -181,5 +181,7 @@ def docker_image(client: Any, variant: str | None = None) -> str:
                 ) from None
     repository, _, name = tag(variant).partition(":")
     with open(archive(variant), "rb") as file:
-        client.api.import_image_from_data(file, repository=repository, tag=name)
-    return str(client.images.get(tag(variant)).id)
+        said = client.api.import_image_from_data(file, repository=repository, tag=name)
+    image = client.images.get(json.loads(said.splitlines()[-1])["status"])
+    image.tag(repository, name)  # Podman names it "latest", whatever it was asked
+    return str(image.id)
