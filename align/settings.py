@@ -83,8 +83,12 @@ class SftSettings(Settings):
     epochs: Annotated[float, Field(gt=0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warmup: Share = Field(default=0.05, description="share of the steps")
-    batch_rows: Positive = Field(default=4, description="rows of one forward pass")
-    accumulate: Positive = Field(default=1, description="forward passes of one optimiser step")
+    batch_rows: Positive = Field(default=4, description="rows that are packed together")
+    accumulate: Positive = Field(default=1, description="batches of one optimiser step")
+    pass_tokens: Positive = Field(
+        default=2048,
+        description="tokens of one forward pass; a batch that holds more is split, best fit first",
+    )
     max_length: Positive = Field(
         default=512, description="tokens; longer rows are dropped and counted"
     )

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, PeftModel
-from torch.nn import functional
+from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -31,11 +30,11 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from align.artifacts import canonical_json, sha256_text, write_json
-from align.chat import CHAT_TEMPLATE, IGNORED, TEXT_END, TURN_END, template_sha, token_id
+from align.chat import CHAT_TEMPLATE, TEXT_END, TURN_END, template_sha, token_id
 from align.checkpoint import weights_sha
 from align.errors import ArtifactError, CheckpointError
 from align.lineage import MANIFEST, lineage, origin
-from align.settings import DpoSettings, LoraSettings, SftSettings
+from align.settings import DpoSettings, SftSettings
 from align.stage import Context, Output, Progress, Summary
 
 _POINTS = "checkpoints"
@@ -84,18 +83,6 @@ def load_model(folder: Path, dtype: str) -> PreTrainedModel:
     return cast(PreTrainedModel, model)
 
 
-def lora_config(settings: LoraSettings) -> LoraConfig:
-    """Returns PEFT's form of the adapter: all linear layers but the output head."""
-    return LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules="all-linear",
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-
-
 def training_dtype(settings: SftSettings | DpoSettings) -> str:
     """Returns the type in which weights are held while they train.
 
@@ -131,53 +118,6 @@ def trainer_arguments(
         "report_to": "none",
         "disable_tqdm": True,
     }
-
-
-def pack(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> dict[str, torch.Tensor]:
-    """Puts rows of (ids, labels) behind one another in a batch of one, without padding.
-
-    Positions start again at every row; without an attention mask, transformers keeps rows apart
-    by them.
-
-    Returns:
-        `input_ids`, `position_ids`, `labels` and `row` (the index of each token's row), each of
-        shape (1, tokens).
-    """
-    ids: list[int] = []
-    positions: list[int] = []
-    labels: list[int] = []
-    index: list[int] = []
-    for number, (row_ids, row_labels) in enumerate(rows):
-        if row_labels[0] != IGNORED:
-            raise ValueError("a row's first token can't be trained: nothing stands before it")
-        ids += row_ids
-        labels += row_labels
-        positions += range(len(row_ids))
-        index += [number] * len(row_ids)
-    parts = {"input_ids": ids, "position_ids": positions, "labels": labels, "row": index}
-    return {name: torch.tensor([part]) for name, part in parts.items()}
-
-
-def label_log_probs(
-    model: Any, batch: Mapping[str, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns log-probabilities of the labelled tokens of a packed batch, and their places.
-
-    The output head, the dearest layer of a small model, runs only where there is a label.
-
-    Returns:
-        Two tensors of shape (labels,): natural log-probabilities in float32, and positions in the
-        packed row.
-    """
-    labels = batch["labels"][0]
-    places = (labels != IGNORED).nonzero().squeeze(1)
-    logits = model(
-        input_ids=batch["input_ids"],
-        position_ids=batch["position_ids"],
-        logits_to_keep=places - 1,
-        use_cache=False,
-    ).logits[0]
-    return -functional.cross_entropy(logits.float(), labels[places], reduction="none"), places
 
 
 class ResumableTrainer(Trainer):

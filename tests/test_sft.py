@@ -12,13 +12,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.chat import IGNORED, Encoded
 from align.errors import ArtifactError, InputError, RecipeError
 from align.sft.rows import TokenRow, mix_rows
-from align.training import label_log_probs, pack
 from tests.tiny import build_tiny_model
 from tests.training_context import train, train_until_killed
 
@@ -195,24 +193,6 @@ def test_shares_that_do_not_fit_are_refused() -> None:
         mix_rows(sources, {"a": 1.0}, None, seed=1)
     with pytest.raises(InputError, match=r"mix\.b"):
         mix_rows(sources, {"a": 0.5, "b": 0.5}, None, seed=1)
-
-
-def test_packed_rows_do_not_see_each_other(model: Path) -> None:
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    chooser = random.Random(0)
-    rows = []
-    for length in (7, 31, 2, 18):
-        ids = [chooser.randrange(600) for _ in range(length)]
-        rows.append((ids, [IGNORED, *ids[1:-1], IGNORED] if length > 2 else [IGNORED, ids[1]]))
-    with torch.no_grad():
-        packed, places = label_log_probs(network, pack(rows))
-        alone = []
-        for ids, labels in rows:
-            logits = network(input_ids=torch.tensor([ids])).logits[0, :-1]
-            chosen = functional.log_softmax(logits, dim=-1)[range(len(ids) - 1), ids[1:]]
-            alone += [p for p, label in zip(chosen, labels[1:], strict=True) if label != IGNORED]
-    assert len(places) == len(alone)
-    torch.testing.assert_close(packed, torch.stack(alone), atol=1e-5, rtol=1e-5)
 
 
 def test_accumulation_and_weights_change_the_loss_as_they_should(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from align.attention import keep_rows_apart
 from align.chat import IGNORED, Tokenizer
-from align.errors import InputError
+from align.errors import InputError, TrainingError
+from align.lora import lora_config
+from align.losses import add_loss_head, weighted_nll
+from align.packing import best_fit, pack
 from align.settings import SftSettings
 from align.sft.rows import TokenRow, mix_rows, read_source
 from align.stage import Context, Output, Summary
@@ -22,12 +28,9 @@ from align.training import (
     curve,
     finish,
     finished,
-    label_log_probs,
     last_point,
     load_model,
     load_tokenizer,
-    lora_config,
-    pack,
     stage_seed,
     trainer_arguments,
     training_dtype,
@@ -37,30 +40,66 @@ _METRICS = {"loss": "loss", "learning_rate": "lr", "num_input_tokens_seen": "tok
 
 
 class PackedSftTrainer(ResumableTrainer, SFTTrainer):
-    """TRL's trainer on packed batches, with the loss computed only where there is a label."""
+    """TRL's trainer on packed passes, with the loss computed only where there is a label."""
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Trains on a batch, pass by pass; the gradients add up as if it were one."""
+        step = super().training_step
+        losses = [step(model, each, num_items_in_batch) for each in inputs["passes"]]
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, torch.Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Returns the weighted negative log-likelihood over the step's labelled tokens.
 
-        Dividing by the labels of the whole optimiser step makes accumulation change nothing.
+        Dividing by the labels of the whole optimiser step makes accumulation change nothing. What
+        TRL's own loss measures beside it (entropy, accuracy) is left out: nobody reads it.
         """
-        log_probs, places = label_log_probs(model, inputs)
-        weights = inputs["weights"][inputs["row"][0, places]]
-        items = len(places) if num_items_in_batch is None else num_items_in_batch
-        return -(weights * log_probs).sum() / items
+        if num_items_in_batch is None:
+            raise TrainingError("the trainer did not count the labels of the step")
+        loss = weighted_nll(model, inputs, inputs["weights"][inputs["rows"]]) / num_items_in_batch
+        if self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # which the gradients' mean divides by
+        return loss
 
 
-def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """Packs the rows of a batch; `weights` has shape (rows,)."""
-    batch = pack([(row["input_ids"], row["labels"]) for row in rows])
-    batch["weights"] = torch.tensor([row["weight"] for row in rows], dtype=torch.float32)
-    return batch
+@dataclass(frozen=True)
+class Collator:
+    """Makes of a batch of rows the passes that train it.
+
+    Attributes:
+        pass_tokens: Tokens of one forward pass; None puts the whole batch in one.
+        share: Compute what rows of a pass begin with only once.
+    """
+
+    pass_tokens: int | None
+    share: bool
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns `passes`, and all rows' `input_ids` and `labels`, by which the trainer counts."""
+        lengths = [len(row["input_ids"]) for row in rows]
+        groups = best_fit(lengths, self.pass_tokens) if self.pass_tokens else [range(len(rows))]
+        passes = []
+        for group in groups:
+            chosen = [rows[number] for number in group]
+            batch = pack([(row["input_ids"], row["labels"]) for row in chosen], share=self.share)
+            batch["weights"] = torch.tensor([row["weight"] for row in chosen], dtype=torch.float32)
+            passes.append(batch)
+        return {
+            "passes": passes,
+            "input_ids": torch.tensor([token for row in rows for token in row["input_ids"]]),
+            "labels": torch.tensor([label for row in rows for label in row["labels"]]),
+        }
 
 
 def run(
@@ -102,8 +141,10 @@ def run(
         )
     context.servers.stop()
     reporter = Reporter(context, f"{out.identity.instance} training", _METRICS)
+    model = load_model(parent, training_dtype(settings))
+    share = keep_rows_apart(model)
     trainer = PackedSftTrainer(
-        model=load_model(parent, training_dtype(settings)),
+        model=model,
         args=SFTConfig(
             **trainer_arguments(settings, out, seed),
             per_device_train_batch_size=settings.batch_rows,
@@ -111,12 +152,13 @@ def run(
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=_dataset(rows),
-        data_collator=collate,
+        data_collator=Collator(_pass_tokens(settings), share),
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora) if settings.lora else None,
         callbacks=[reporter],
     )
     trainer.remove_callback(PrinterCallback)
+    add_loss_head(model)
     try:
         trainer.train(resume_from_checkpoint=last_point(out))
     finally:
@@ -153,3 +195,8 @@ def _dataset(rows: Sequence[TokenRow]) -> Dataset:
             "weight": [row.weight for row in rows],
         }
     )
+
+
+def _pass_tokens(settings: SftSettings) -> int | None:
+    """Processes that train together must make the same number of passes: one a batch."""
+    return settings.pass_tokens if PartialState().num_processes == 1 else None
