@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from align.packing import Layout
 
@@ -112,8 +112,9 @@ def keep_rows_apart(model: PreTrainedModel) -> bool:
     Returns:
         Whether rows of a pass may share what they begin with: only our attention can.
     """
-    model.set_attn_implementation(_choose(model.config))
-    return model.config._attn_implementation == PACKED
+    name = _choose(model.config)
+    model.set_attn_implementation(name)
+    return name == PACKED
 
 
 def _choose(config: PretrainedConfig) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
-from transformers import PrinterCallback
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+)
 from trl import SFTConfig, SFTTrainer
 
 from align.attention import keep_rows_apart
@@ -49,7 +54,7 @@ class PackedSftTrainer(ResumableTrainer, SFTTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Trains on a batch, pass by pass; the gradients add up as if it were one."""
-        step = super().training_step
+        step: Any = super().training_step
         losses = [step(model, each, num_items_in_batch) for each in inputs["passes"]]
         return torch.stack(losses).sum()
 
@@ -141,24 +146,14 @@ def run(
         )
     context.servers.stop()
     reporter = Reporter(context, f"{out.identity.instance} training", _METRICS)
-    model = load_model(parent, training_dtype(settings))
-    share = keep_rows_apart(model)
-    trainer = PackedSftTrainer(
-        model=model,
-        args=SFTConfig(
-            **trainer_arguments(settings, out, seed),
-            per_device_train_batch_size=settings.batch_rows,
-            include_num_input_tokens_seen="all",
-            dataset_kwargs={"skip_prepare_dataset": True},
-        ),
-        train_dataset=_dataset(rows),
-        data_collator=Collator(_pass_tokens(settings), share),
-        processing_class=tokenizer,
-        peft_config=lora_config(settings.lora) if settings.lora else None,
-        callbacks=[reporter],
+    trainer = build_trainer(
+        settings,
+        load_model(parent, training_dtype(settings)),
+        tokenizer,
+        rows,
+        trainer_arguments(settings, out, seed),
+        [reporter],
     )
-    trainer.remove_callback(PrinterCallback)
-    add_loss_head(model)
     try:
         trainer.train(resume_from_checkpoint=last_point(out))
     finally:
@@ -187,6 +182,44 @@ def run(
     return finish(trainer, tokenizer, parent, settings, out, counts, details)
 
 
+def build_trainer(
+    settings: SftSettings,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[TokenRow],
+    arguments: Mapping[str, Any],
+    callbacks: Sequence[TrainerCallback],
+) -> PackedSftTrainer:
+    """Returns the trainer of a stage.
+
+    Args:
+        settings: The stage's settings.
+        model: The model before training, without an adapter.
+        tokenizer: As `load_tokenizer` returns it.
+        rows: The rows of one pass, in their order.
+        arguments: As `trainer_arguments` returns them.
+        callbacks: What hears of each step.
+    """
+    share = keep_rows_apart(model)
+    trainer = PackedSftTrainer(
+        model=model,
+        args=SFTConfig(
+            **arguments,
+            per_device_train_batch_size=settings.batch_rows,
+            include_num_input_tokens_seen="all",
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        train_dataset=_dataset(rows),
+        data_collator=Collator(_pass_tokens(settings), share),
+        processing_class=tokenizer,
+        peft_config=lora_config(settings.lora) if settings.lora else None,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    add_loss_head(model)
+    return trainer
+
+
 def _dataset(rows: Sequence[TokenRow]) -> Dataset:
     return Dataset.from_dict(
         {
@@ -199,4 +232,4 @@ def _dataset(rows: Sequence[TokenRow]) -> Dataset:
 
 def _pass_tokens(settings: SftSettings) -> int | None:
     """Processes that train together must make the same number of passes: one a batch."""
-    return settings.pass_tokens if PartialState().num_processes == 1 else None
+    return settings.pass_tokens if int(os.environ.get("WORLD_SIZE", "1")) == 1 else None
