@@ -56,6 +56,17 @@ class LoraSettings(Settings):
     r: Positive = 16
     alpha: Positive = 32
     dropout: Share = 0.0
+    dora: bool = Field(
+        default=False, description="train magnitudes, too (DoRA): slower; vLLM serves it merged"
+    )
+    quantise: bool = Field(
+        default=False, description="hold the frozen weights in 4 bits (QLoRA); needs a GPU"
+    )
+    train_tokens: Literal["auto", "never"] = Field(
+        default="auto",
+        description="rows of chat tokens that the start checkpoint never trained (a base model's): "
+        "train them, or refuse to start",
+    )
 
 
 class DataSettings(Settings):
@@ -89,8 +100,18 @@ class SftSettings(Settings):
         default=2048,
         description="tokens of one forward pass; a batch that holds more is split, best fit first",
     )
-    max_length: Positive = Field(
-        default=512, description="tokens; longer rows are dropped and counted"
+    max_length: Positive = Field(default=512, description="tokens of a row")
+    overlong: Literal["drop", "error", "truncate"] = Field(
+        default="drop",
+        description="what becomes of longer rows; a truncated answer has no end token",
+    )
+    train_on: Literal["assistant", "last_turn_only", "qwen_script"] = Field(
+        default="assistant",
+        description="which tokens of a chat are trained: every answer and its end, the last one's, "
+        "or what Qwen2.5-Coder's published script trains",
+    )
+    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
+        default_factory=list, description="where metrics go beside the run's log"
     )
     lora: LoraSettings | None = LoraSettings()
     dtype: Literal["bfloat16", "float32"] = "bfloat16"

@@ -30,12 +30,13 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from align.artifacts import canonical_json, sha256_text, write_json
-from align.chat import CHAT_TEMPLATE, TEXT_END, TURN_END, template_sha, token_id
+from align.chat import CHAT_TEMPLATE, TEXT_END, TURN_END, TURN_START, template_sha, token_id
 from align.checkpoint import weights_sha
-from align.errors import ArtifactError, CheckpointError
+from align.errors import ArtifactError, CheckpointError, TrainingError
 from align.lineage import MANIFEST, lineage, origin
 from align.settings import DpoSettings, SftSettings
 from align.stage import Context, Output, Progress, Summary
+from align.templates import template_of
 
 _POINTS = "checkpoints"
 _PARTIAL = ".partial"
@@ -54,18 +55,28 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     Raises:
         CheckpointError: The folder has no readable tokenizer.
-        TrainingError: The tokenizer does not know ChatML's tokens.
+        TrainingError: The tokenizer's chat template can't be used, or there is none and it does not
+            know ChatML's tokens.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: the tokenizer can't be loaded: {error}") from error
-    for name in (TURN_END, TEXT_END):
-        token_id(tokenizer, name)
-    tokenizer.eos_token = TURN_END
-    tokenizer.pad_token = TEXT_END
     if not tokenizer.chat_template:
+        for name in (TURN_START, TURN_END, TEXT_END):
+            token_id(tokenizer, name)
         tokenizer.chat_template = CHAT_TEMPLATE
+    end = template_of(tokenizer).end
+    tokenizer.eos_token = end
+    others = (TEXT_END, tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token)
+    known = tokenizer.get_vocab()
+    padding = next((name for name in others if name in known and name != end), None)
+    if padding is None:
+        raise TrainingError(
+            f"{folder}: the tokenizer has no token to pad with but {end}, which ends a turn; set "
+            "its pad_token to another one"
+        )
+    tokenizer.pad_token = padding
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
@@ -318,13 +329,13 @@ def save_checkpoint(
         folder: Where to save.
         stops: All ids that end an answer, instead of the ends of a turn and of a text.
     """
-    ends = [token_id(cast(Any, tokenizer), name) for name in (TURN_END, TEXT_END)]
-    model.config.eos_token_id = ends[0]
-    model.config.pad_token_id = ends[1]
+    ends = [name for name in (tokenizer.eos_token, TEXT_END) if name in tokenizer.get_vocab()]
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
     generation = model.generation_config
     if generation is not None:
-        generation.eos_token_id = list(stops) or ends
-        generation.pad_token_id = ends[1]
+        generation.eos_token_id = list(stops) or tokenizer.convert_tokens_to_ids(ends)
+        generation.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -25,7 +25,8 @@ from align.lora import lora_config
 from align.losses import add_loss_head, weighted_nll
 from align.packing import best_fit, pack
 from align.settings import SftSettings
-from align.sft.rows import TokenRow, mix_rows, read_source
+from align.sft.rows import Source, TokenRow, mix_rows, read_source
+from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.training import (
     Reporter,
@@ -40,6 +41,9 @@ from align.training import (
     trainer_arguments,
     training_dtype,
 )
+
+_MOST_SHOWN = 10
+"""Bad rows that are named on the screen; the log names all."""
 
 _METRICS = {"loss": "loss", "learning_rate": "lr", "num_input_tokens_seen": "tokens"}
 
@@ -115,7 +119,7 @@ def run(
     Called again after a crash, it goes on from the last whole point, to the same weights.
 
     Raises:
-        InputError: An input is missing, a row can't be trained, or no row is left.
+        InputError: An input is missing, no row is left, or a row is too long and must not be.
         RecipeError: The mix does not fit the inputs.
         CheckpointError: The model can't be loaded.
         TrainingError: The tokenizer is not of a kind that can be trained.
@@ -129,21 +133,18 @@ def run(
     tables = {name: path for name, path in inputs.items() if name != "model"}
     seed = stage_seed(context, out)
     tokenizer = load_tokenizer(parent)
+    skips = Skips(context)
     sources = {
-        name: read_source(path, cast(Tokenizer, tokenizer), settings.max_length)
+        name: read_source(path, cast(Tokenizer, tokenizer), settings, skips)
         for name, path in tables.items()
     }
+    _warn(sources, settings, skips, context)
     rows, used = mix_rows(
         {name: source.rows for name, source in sources.items()},
         settings.mix,
         settings.max_rows,
         seed,
     )
-    overlong = sum(source.overlong for source in sources.values())
-    if overlong:
-        context.warn(
-            f"{overlong} rows are longer than {settings.max_length} tokens and were left out"
-        )
     context.servers.stop()
     reporter = Reporter(context, f"{out.identity.instance} training", _METRICS)
     trainer = build_trainer(
@@ -160,7 +161,8 @@ def run(
         reporter.close()
     counts = {
         "rows": len(rows),
-        "overlong": overlong,
+        "overlong": sum(source.overlong for source in sources.values()),
+        "bad": skips.counts["bad_row"],
         "steps": trainer.state.global_step,
         "tokens": sum(len(row.encoded.input_ids) for row in rows),
         "trained_tokens": sum(
@@ -173,13 +175,34 @@ def run(
             name: {
                 "usable": len(source.rows),
                 "overlong": source.overlong,
+                "bad": source.bad,
+                "lengths": source.lengths,
                 "used": used[name],
             }
             for name, source in sources.items()
         },
+        "skips": skips.listed,
         "seed": seed,
     }
     return finish(trainer, tokenizer, parent, settings, out, counts, details)
+
+
+def _warn(
+    sources: Mapping[str, Source], settings: SftSettings, skips: Skips, context: Context
+) -> None:
+    """Says how many rows are too long, or can't be trained, and how long the rows are."""
+    for name, source in sources.items():
+        if source.overlong:
+            done = "left out" if settings.overlong == "drop" else "truncated"
+            lengths = ", ".join(f"{key} {value}" for key, value in source.lengths.items())
+            context.warn(
+                f"{name}: {source.overlong} rows are longer than {settings.max_length} tokens and "
+                f"were {done}; tokens of all rows: {lengths}"
+            )
+        if source.bad:
+            context.warn(f"{name}: {source.bad} rows can't be trained and were left out")
+    for entry in [each for each in skips.listed if each["kind"] == "bad_row"][:_MOST_SHOWN]:
+        context.warn(f"{entry['place']}: {entry['reason']}")
 
 
 def build_trainer(
