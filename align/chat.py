@@ -139,6 +139,14 @@ def stop_token_ids(tokenizer: Tokenizer) -> list[int]:
     return [known[name] for name in names if name in known]
 
 
+def template_tokens(tokenizer: Tokenizer) -> list[str]:
+    """Returns the tokens that the chat template writes around a question and its answer."""
+    own = between(tokenizer, ["user", "assistant"], False)
+    known = tokenizer.added_tokens_encoder
+    found = [piece for part in own for piece in _pieces(tokenizer, part) if piece in known]
+    return list(dict.fromkeys(found))
+
+
 def template_sha(tokenizer: Tokenizer) -> str:
     """Returns the hash of the chat template's text."""
     return sha256_text(str(tokenizer.chat_template))

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 
 class Settings(BaseModel):
@@ -110,7 +111,7 @@ class SftSettings(Settings):
         description="which tokens of a chat are trained: every answer and its end, the last one's, "
         "or what Qwen2.5-Coder's published script trains",
     )
-    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
+    report_to: list[Tracker] = Field(
         default_factory=list, description="where metrics go beside the run's log"
     )
     lora: LoraSettings | None = LoraSettings()
@@ -195,6 +196,9 @@ class DpoSettings(Settings):
     accumulate: Positive = 2
     max_pairs: Positive | None = None
     max_length: Positive = 640
+    report_to: list[Tracker] = Field(
+        default_factory=list, description="where metrics go beside the run's log"
+    )
     lora: LoraSettings | None = LoraSettings()
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     save_steps: Positive = 50

@@ -95,7 +95,7 @@ def _render(tokenizer: Any, turns: Sequence[tuple[str, str]], prompt: bool) -> s
 def _probe(tokenizer: Any, template: str) -> Template:
     if not tokenizer.chat_template:
         raise TrainingError("the tokenizer has no chat template; give it align.chat.CHAT_TEMPLATE")
-    turns = _PROBE
+    turns: Sequence[tuple[str, str]] = _PROBE
     try:
         _render(tokenizer, turns, True)
     except TrainingError:

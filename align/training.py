@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -27,6 +29,11 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations.integration_utils import (
+    TensorBoardCallback,
+    TrackioCallback,
+    WandbCallback,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from align.artifacts import canonical_json, sha256_text, write_json
@@ -34,6 +41,7 @@ from align.chat import CHAT_TEMPLATE, TEXT_END, TURN_END, TURN_START, template_s
 from align.checkpoint import weights_sha
 from align.errors import ArtifactError, CheckpointError, TrainingError
 from align.lineage import MANIFEST, lineage, origin
+from align.memory import free_bytes, needs_checkpointing, shape_of, training_bytes
 from align.settings import DpoSettings, SftSettings
 from align.stage import Context, Output, Progress, Summary
 from align.templates import template_of
@@ -80,15 +88,34 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
-def load_model(folder: Path, dtype: str) -> PreTrainedModel:
+def load_model(folder: Path, dtype: str, *, quantise: bool = False) -> PreTrainedModel:
     """Loads a causal language model from a folder.
+
+    Args:
+        folder: A checkpoint.
+        dtype: Type of the weights.
+        quantise: Hold linear layers in 4 bits, as QLoRA (arXiv:2305.14314) does.
 
     Raises:
         CheckpointError: The weights can't be loaded.
+        TrainingError: This machine can't compute with quantised weights.
     """
     disable_progress_bar()  # the run shows its own
+    options: dict[str, Any] = {"dtype": dtype}
+    if quantise:
+        if not torch.cuda.is_available() or find_spec("bitsandbytes") is None:
+            raise TrainingError(
+                "lora.quantise needs a CUDA GPU and the package bitsandbytes; leave it out, plain "
+                "LoRA trains the same adapter from unquantised weights"
+            )
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, dtype),
+        )
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: the model can't be loaded: {error}") from error
     return cast(PreTrainedModel, model)
@@ -103,8 +130,40 @@ def training_dtype(settings: SftSettings | DpoSettings) -> str:
     return settings.dtype if settings.lora else "float32"
 
 
+def metric_callbacks(settings: SftSettings | DpoSettings, out: Output) -> list[TrainerCallback]:
+    """Returns what sends each step's metrics to the trackers that the settings name.
+
+    Raises:
+        TrainingError: A tracker's package is not installed.
+    """
+    for name in settings.report_to:
+        if find_spec(name) is None:
+            raise TrainingError(f"report_to: {name} is not installed; `pip install {name}`")
+    found: list[TrainerCallback] = []
+    if "tensorboard" in settings.report_to:
+        from torch.utils.tensorboard import SummaryWriter
+
+        found.append(TensorBoardCallback(SummaryWriter(out.path / "tensorboard")))
+    if "wandb" in settings.report_to:
+        found.append(WandbCallback())
+    if "trackio" in settings.report_to:
+        found.append(TrackioCallback())
+    return found
+
+
+def checkpoint_activations(
+    settings: SftSettings | DpoSettings, parent: Path, context: Context
+) -> bool:
+    """Decides whether layers are computed twice: only where memory needs it."""
+    shape, free = shape_of(parent), free_bytes()
+    needed = needs_checkpointing(shape, settings, free)
+    size = training_bytes(shape, settings, needed)
+    context.log("memory", needed_bytes=size, free_bytes=free, checkpointing=needed)
+    return needed
+
+
 def trainer_arguments(
-    settings: SftSettings | DpoSettings, out: Output, seed: int
+    settings: SftSettings | DpoSettings, out: Output, seed: int, checkpointing: bool
 ) -> dict[str, Any]:
     """Returns what both trainers' configurations have in common."""
     autocast = settings.lora is None and settings.dtype == "bfloat16"
@@ -123,10 +182,11 @@ def trainer_arguments(
         "max_length": None,  # rows are measured, and dropped, before they come here
         "bf16": autocast,
         "use_cpu": not torch.accelerator.is_available(),
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": checkpointing,
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
-        "report_to": "none",
+        "report_to": "none",  # see `metric_callbacks`
+        "run_name": out.identity.instance,
         "disable_tqdm": True,
     }
 

@@ -169,7 +169,7 @@ def _ours(
         "remove_unused_columns": False,
     }
     weights = load_model(model, training_dtype(settings))
-    return build_trainer(settings, weights, load_tokenizer(model), rows, arguments, callbacks)
+    return build_trainer(settings, weights, load_tokenizer(model), rows, arguments, callbacks, {})
 
 
 def _trl(

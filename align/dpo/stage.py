@@ -28,12 +28,14 @@ from align.stage import Context, Output, Summary
 from align.training import (
     Reporter,
     ResumableTrainer,
+    checkpoint_activations,
     curve,
     finish,
     finished,
     last_point,
     load_model,
     load_tokenizer,
+    metric_callbacks,
     stage_seed,
     trainer_arguments,
     training_dtype,
@@ -169,12 +171,15 @@ def run(
     context.servers.stop()
     anchored = settings.nll_weight > 0
     reporter = Reporter(context, f"{out.identity.instance} training", _METRICS)
-    model = load_model(parent, training_dtype(settings))
+    callbacks = [reporter, *metric_callbacks(settings, out)]
+    checkpointing = checkpoint_activations(settings, parent, context)
+    quantise = bool(settings.lora and settings.lora.quantise)
+    model = load_model(parent, training_dtype(settings), quantise=quantise)
     share = keep_rows_apart(model)
     trainer = PackedDpoTrainer(
         model=model,
         args=DPOConfig(
-            **trainer_arguments(settings, out, seed),
+            **trainer_arguments(settings, out, seed, checkpointing),
             per_device_train_batch_size=settings.batch_pairs,
             beta=settings.beta,
             loss_type=["sigmoid", "sft"] if anchored else ["sigmoid"],
@@ -184,7 +189,7 @@ def run(
         data_collator=partial(collate, share=share),
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora) if settings.lora else None,
-        callbacks=[reporter],
+        callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.ref_model is not None:

@@ -21,7 +21,7 @@ from trl import SFTConfig, SFTTrainer
 from align.attention import keep_rows_apart
 from align.chat import IGNORED, Tokenizer
 from align.errors import InputError, TrainingError
-from align.lora import lora_config
+from align.lora import lora_config, rows_to_train
 from align.losses import add_loss_head, weighted_nll
 from align.packing import best_fit, pack
 from align.settings import SftSettings
@@ -31,12 +31,14 @@ from align.stage import Context, Output, Summary
 from align.training import (
     Reporter,
     ResumableTrainer,
+    checkpoint_activations,
     curve,
     finish,
     finished,
     last_point,
     load_model,
     load_tokenizer,
+    metric_callbacks,
     stage_seed,
     trainer_arguments,
     training_dtype,
@@ -147,14 +149,13 @@ def run(
     )
     context.servers.stop()
     reporter = Reporter(context, f"{out.identity.instance} training", _METRICS)
-    trainer = build_trainer(
-        settings,
-        load_model(parent, training_dtype(settings)),
-        tokenizer,
-        rows,
-        trainer_arguments(settings, out, seed),
-        [reporter],
-    )
+    callbacks = [reporter, *metric_callbacks(settings, out)]
+    checkpointing = checkpoint_activations(settings, parent, context)
+    lora = settings.lora
+    model = load_model(parent, training_dtype(settings), quantise=bool(lora and lora.quantise))
+    tokens = rows_to_train(model, tokenizer, lora, context) if lora else {}
+    arguments = trainer_arguments(settings, out, seed, checkpointing)
+    trainer = build_trainer(settings, model, tokenizer, rows, arguments, callbacks, tokens)
     try:
         trainer.train(resume_from_checkpoint=last_point(out))
     finally:
@@ -212,6 +213,7 @@ def build_trainer(
     rows: Sequence[TokenRow],
     arguments: Mapping[str, Any],
     callbacks: Sequence[TrainerCallback],
+    tokens: Mapping[str, list[int]],
 ) -> PackedSftTrainer:
     """Returns the trainer of a stage.
 
@@ -222,6 +224,7 @@ def build_trainer(
         rows: The rows of one pass, in their order.
         arguments: As `trainer_arguments` returns them.
         callbacks: What hears of each step.
+        tokens: Rows that are trained beside the adapter, as `rows_to_train` returns them.
     """
     share = keep_rows_apart(model)
     trainer = PackedSftTrainer(
@@ -235,7 +238,7 @@ def build_trainer(
         train_dataset=_dataset(rows),
         data_collator=Collator(_pass_tokens(settings), share),
         processing_class=tokenizer,
-        peft_config=lora_config(settings.lora) if settings.lora else None,
+        peft_config=lora_config(settings.lora, tokens=tokens) if settings.lora else None,
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
