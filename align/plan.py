@@ -10,7 +10,6 @@ the model's size, the rows, and a short measurement of this machine's matrix pro
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from align.manifest import read_manifest
+from align.memory import Shape, free_bytes, needs_checkpointing, shape_of, training_bytes
 from align.settings import (
     DpoSettings,
     EvalSettings,
@@ -46,20 +46,12 @@ class Estimate:
     memory: str
 
 
-@dataclass(frozen=True)
-class _Model:
-    parameters: int
-    layers: int
-    hidden: int
-    vocabulary: int
-
-
 def estimates(run: Run, steps: Sequence[Step]) -> list[Estimate]:
     """Returns an estimate for each step; done steps cost nothing."""
     todo = [step for step in steps if step.state != "done"]
     if not todo:
         return [Estimate("-", "-") for _ in steps]
-    model = _model(_start_folder(run))
+    model = shape_of(_start_folder(run))
     rate = matmul_rate()
     rows, tasks = _count(run, "rows"), _count(run, "tasks")
     found = []
@@ -94,15 +86,6 @@ def _start_folder(run: Run) -> Path:
     return next(run.inputs(i)["model"] for i in run.instances if "model" in i.inputs)
 
 
-def _model(folder: Path) -> _Model:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    width = 4 if "32" in str(config.get("dtype", config.get("torch_dtype", ""))) else 2
-    return _Model(
-        size // width, config["num_hidden_layers"], config["hidden_size"], config["vocab_size"]
-    )
-
-
 def _count(run: Run, kind: str) -> int:
     manifest = read_manifest(run.path("data"))
     if manifest:
@@ -126,7 +109,7 @@ def _measured(run: Run, instance: Instance) -> float | None:
     return float(times[-1]) if times else None
 
 
-def _seconds(instance: Instance, model: _Model, rate: float, rows: int, tasks: int) -> float:
+def _seconds(instance: Instance, model: Shape, rate: float, rows: int, tasks: int) -> float:
     settings = instance.settings
     decode = 2 * model.parameters / (0.25 * rate)
     prefill = 2 * model.parameters / (0.5 * rate)
@@ -155,18 +138,13 @@ def _seconds(instance: Instance, model: _Model, rate: float, rows: int, tasks: i
     return 10.0
 
 
-def _memory(run: Run, instance: Instance, model: _Model) -> str:
+def _memory(run: Run, instance: Instance, model: Shape) -> str:
     settings = instance.settings
     weights = 2 * model.parameters
     if isinstance(settings, SftSettings | DpoSettings):
-        batch = (
-            settings.batch_rows if isinstance(settings, SftSettings) else 2 * settings.batch_pairs
-        )
-        tokens = batch * settings.max_length
-        activations = 34 * tokens * model.layers * model.hidden * 2
-        logits = 3 * 4 * tokens * model.vocabulary
-        optimiser = 0 if settings.lora else 12 * model.parameters
-        return _gib(weights * 2 + activations + logits + optimiser)
+        checkpointing = needs_checkpointing(model, settings, free_bytes())
+        size = _gib(training_bytes(model, settings, checkpointing))
+        return f"{size}, layers computed twice" if checkpointing else size
     if isinstance(settings, SampleSettings | JudgeSettings | EvalSettings):
         if run.recipe.serving.endpoint:
             return "elsewhere"

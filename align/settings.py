@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 
 class Settings(BaseModel):
@@ -61,6 +62,17 @@ class LoraSettings(Settings):
     r: Positive = 16
     alpha: Positive = 32
     dropout: Share = 0.0
+    dora: bool = Field(
+        default=False, description="train magnitudes, too (DoRA): slower; vLLM serves it merged"
+    )
+    quantise: bool = Field(
+        default=False, description="hold the frozen weights in 4 bits (QLoRA); needs a GPU"
+    )
+    train_tokens: Literal["auto", "never"] = Field(
+        default="auto",
+        description="rows of chat tokens that the start checkpoint never trained (a base model's): "
+        "train them, or refuse to start",
+    )
 
 
 class DataSettings(Settings):
@@ -88,10 +100,24 @@ class SftSettings(Settings):
     epochs: Annotated[float, Field(gt=0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warmup: Share = Field(default=0.05, description="share of the steps")
-    batch_rows: Positive = Field(default=4, description="rows of one forward pass")
-    accumulate: Positive = Field(default=1, description="forward passes of one optimiser step")
-    max_length: Positive = Field(
-        default=512, description="tokens; longer rows are dropped and counted"
+    batch_rows: Positive = Field(default=4, description="rows that are packed together")
+    accumulate: Positive = Field(default=1, description="batches of one optimiser step")
+    pass_tokens: Positive = Field(
+        default=2048,
+        description="tokens of one forward pass; a batch that holds more is split, best fit first",
+    )
+    max_length: Positive = Field(default=512, description="tokens of a row")
+    overlong: Literal["drop", "error", "truncate"] = Field(
+        default="drop",
+        description="what becomes of longer rows; a truncated answer has no end token",
+    )
+    train_on: Literal["assistant", "last_turn_only", "qwen_script"] = Field(
+        default="assistant",
+        description="which tokens of a chat are trained: every answer and its end, the last one's, "
+        "or what Qwen2.5-Coder's published script trains",
+    )
+    report_to: list[Tracker] = Field(
+        default_factory=list, description="where metrics go beside the run's log"
     )
     lora: LoraSettings | None = LoraSettings()
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -175,6 +201,9 @@ class DpoSettings(Settings):
     accumulate: Positive = 2
     max_pairs: Positive | None = None
     max_length: Positive = 640
+    report_to: list[Tracker] = Field(
+        default_factory=list, description="where metrics go beside the run's log"
+    )
     lora: LoraSettings | None = LoraSettings()
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     save_steps: Positive = 50

@@ -11,15 +11,16 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, PeftModel
-from torch.nn import functional
+from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -28,15 +29,22 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations.integration_utils import (
+    TensorBoardCallback,
+    TrackioCallback,
+    WandbCallback,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from align.artifacts import canonical_json, sha256_text, write_json
-from align.chat import CHAT_TEMPLATE, IGNORED, TEXT_END, TURN_END, template_sha, token_id
+from align.chat import CHAT_TEMPLATE, TEXT_END, TURN_END, TURN_START, template_sha, token_id
 from align.checkpoint import weights_sha
-from align.errors import ArtifactError, CheckpointError
+from align.errors import ArtifactError, CheckpointError, TrainingError
 from align.lineage import MANIFEST, lineage, origin
-from align.settings import DpoSettings, LoraSettings, SftSettings
+from align.memory import free_bytes, needs_checkpointing, shape_of, training_bytes
+from align.settings import DpoSettings, SftSettings
 from align.stage import Context, Output, Progress, Summary
+from align.templates import template_of
 
 _POINTS = "checkpoints"
 _PARTIAL = ".partial"
@@ -55,45 +63,62 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     Raises:
         CheckpointError: The folder has no readable tokenizer.
-        TrainingError: The tokenizer does not know ChatML's tokens.
+        TrainingError: The tokenizer's chat template can't be used, or there is none and it does not
+            know ChatML's tokens.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: the tokenizer can't be loaded: {error}") from error
-    for name in (TURN_END, TEXT_END):
-        token_id(tokenizer, name)
-    tokenizer.eos_token = TURN_END
-    tokenizer.pad_token = TEXT_END
     if not tokenizer.chat_template:
+        for name in (TURN_START, TURN_END, TEXT_END):
+            token_id(tokenizer, name)
         tokenizer.chat_template = CHAT_TEMPLATE
+    end = template_of(tokenizer).end
+    tokenizer.eos_token = end
+    others = (TEXT_END, tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token)
+    known = tokenizer.get_vocab()
+    padding = next((name for name in others if name in known and name != end), None)
+    if padding is None:
+        raise TrainingError(
+            f"{folder}: the tokenizer has no token to pad with but {end}, which ends a turn; set "
+            "its pad_token to another one"
+        )
+    tokenizer.pad_token = padding
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
-def load_model(folder: Path, dtype: str) -> PreTrainedModel:
+def load_model(folder: Path, dtype: str, *, quantise: bool = False) -> PreTrainedModel:
     """Loads a causal language model from a folder.
+
+    Args:
+        folder: A checkpoint.
+        dtype: Type of the weights.
+        quantise: Hold linear layers in 4 bits, as QLoRA (arXiv:2305.14314) does.
 
     Raises:
         CheckpointError: The weights can't be loaded.
+        TrainingError: This machine can't compute with quantised weights.
     """
     disable_progress_bar()  # the run shows its own
+    options: dict[str, Any] = {"dtype": dtype}
+    if quantise:
+        if not torch.cuda.is_available() or find_spec("bitsandbytes") is None:
+            raise TrainingError(
+                "lora.quantise needs a CUDA GPU and the package bitsandbytes; leave it out, plain "
+                "LoRA trains the same adapter from unquantised weights"
+            )
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, dtype),
+        )
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: the model can't be loaded: {error}") from error
     return cast(PreTrainedModel, model)
-
-
-def lora_config(settings: LoraSettings) -> LoraConfig:
-    """Returns PEFT's form of the adapter: all linear layers but the output head."""
-    return LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules="all-linear",
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
 
 
 def training_dtype(settings: SftSettings | DpoSettings) -> str:
@@ -105,8 +130,40 @@ def training_dtype(settings: SftSettings | DpoSettings) -> str:
     return settings.dtype if settings.lora else "float32"
 
 
+def metric_callbacks(settings: SftSettings | DpoSettings, out: Output) -> list[TrainerCallback]:
+    """Returns what sends each step's metrics to the trackers that the settings name.
+
+    Raises:
+        TrainingError: A tracker's package is not installed.
+    """
+    for name in settings.report_to:
+        if find_spec(name) is None:
+            raise TrainingError(f"report_to: {name} is not installed; `pip install {name}`")
+    found: list[TrainerCallback] = []
+    if "tensorboard" in settings.report_to:
+        from torch.utils.tensorboard import SummaryWriter
+
+        found.append(TensorBoardCallback(SummaryWriter(out.path / "tensorboard")))
+    if "wandb" in settings.report_to:
+        found.append(WandbCallback())
+    if "trackio" in settings.report_to:
+        found.append(TrackioCallback())
+    return found
+
+
+def checkpoint_activations(
+    settings: SftSettings | DpoSettings, parent: Path, context: Context
+) -> bool:
+    """Decides whether layers are computed twice: only where memory needs it."""
+    shape, free = shape_of(parent), free_bytes()
+    needed = needs_checkpointing(shape, settings, free)
+    size = training_bytes(shape, settings, needed)
+    context.log("memory", needed_bytes=size, free_bytes=free, checkpointing=needed)
+    return needed
+
+
 def trainer_arguments(
-    settings: SftSettings | DpoSettings, out: Output, seed: int
+    settings: SftSettings | DpoSettings, out: Output, seed: int, checkpointing: bool
 ) -> dict[str, Any]:
     """Returns what both trainers' configurations have in common."""
     autocast = settings.lora is None and settings.dtype == "bfloat16"
@@ -125,59 +182,13 @@ def trainer_arguments(
         "max_length": None,  # rows are measured, and dropped, before they come here
         "bf16": autocast,
         "use_cpu": not torch.accelerator.is_available(),
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": checkpointing,
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
-        "report_to": "none",
+        "report_to": "none",  # see `metric_callbacks`
+        "run_name": out.identity.instance,
         "disable_tqdm": True,
     }
-
-
-def pack(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> dict[str, torch.Tensor]:
-    """Puts rows of (ids, labels) behind one another in a batch of one, without padding.
-
-    Positions start again at every row; without an attention mask, transformers keeps rows apart
-    by them.
-
-    Returns:
-        `input_ids`, `position_ids`, `labels` and `row` (the index of each token's row), each of
-        shape (1, tokens).
-    """
-    ids: list[int] = []
-    positions: list[int] = []
-    labels: list[int] = []
-    index: list[int] = []
-    for number, (row_ids, row_labels) in enumerate(rows):
-        if row_labels[0] != IGNORED:
-            raise ValueError("a row's first token can't be trained: nothing stands before it")
-        ids += row_ids
-        labels += row_labels
-        positions += range(len(row_ids))
-        index += [number] * len(row_ids)
-    parts = {"input_ids": ids, "position_ids": positions, "labels": labels, "row": index}
-    return {name: torch.tensor([part]) for name, part in parts.items()}
-
-
-def label_log_probs(
-    model: Any, batch: Mapping[str, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns log-probabilities of the labelled tokens of a packed batch, and their places.
-
-    The output head, the dearest layer of a small model, runs only where there is a label.
-
-    Returns:
-        Two tensors of shape (labels,): natural log-probabilities in float32, and positions in the
-        packed row.
-    """
-    labels = batch["labels"][0]
-    places = (labels != IGNORED).nonzero().squeeze(1)
-    logits = model(
-        input_ids=batch["input_ids"],
-        position_ids=batch["position_ids"],
-        logits_to_keep=places - 1,
-        use_cache=False,
-    ).logits[0]
-    return -functional.cross_entropy(logits.float(), labels[places], reduction="none"), places
 
 
 class ResumableTrainer(Trainer):
@@ -378,13 +389,13 @@ def save_checkpoint(
         folder: Where to save.
         stops: All ids that end an answer, instead of the ends of a turn and of a text.
     """
-    ends = [token_id(cast(Any, tokenizer), name) for name in (TURN_END, TEXT_END)]
-    model.config.eos_token_id = ends[0]
-    model.config.pad_token_id = ends[1]
+    ends = [name for name in (tokenizer.eos_token, TEXT_END) if name in tokenizer.get_vocab()]
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
     generation = model.generation_config
     if generation is not None:
-        generation.eos_token_id = list(stops) or ends
-        generation.pad_token_id = ends[1]
+        generation.eos_token_id = list(stops) or tokenizer.convert_tokens_to_ids(ends)
+        generation.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
         [{"role": "user", "content": "\n  spaces, and an end \n"}, ANSWER],
         [USER, {"role": "assistant", "content": "    return x\n\n"}],
         [USER, {"role": "assistant", "content": "naïve é 変数 🙂"}],
+        [USER, {"role": "assistant", "content": "👩‍👩‍👧‍👦 🇩🇪\u200d"}],
+        [{"role": "user", "content": "a\r\nb\r\n"}, {"role": "assistant", "content": "c\r\n\r\n"}],
+        [{"role": "system", "content": "\n S \t"}, USER, {"role": "assistant", "content": " x "}],
     ],
 )
 def test_ids_equal_the_template_s(tokenizer: Any, messages: list[dict[str, str]]) -> None:
@@ -129,23 +134,129 @@ def test_the_default_system_prompt_is_the_template_s_own(tokenizer: Any) -> None
         tokenizer.chat_template = template
 
 
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}",
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n"
-        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-        None,
-    ],
+LLAMA_LIKE = (
+    "<|endoftext|>{% for m in messages %}<|fim_prefix|>{{ m['role'] }}<|fim_suffix|>\n\n"
+    "{{ m['content'] | trim }}<|file_sep|>{% endfor %}"
+    "{% if add_generation_prompt %}<|fim_prefix|>assistant<|fim_suffix|>\n\n{% endif %}"
 )
-def test_a_template_that_behaves_otherwise_is_refused(tokenizer: Any, template: str | None) -> None:
+GEMMA_LIKE = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for m in messages %}<|im_start|>"
+    "{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>model\n{% endif %}"
+)
+
+
+@contextmanager
+def using(tokenizer: Any, template: str | None) -> Iterator[None]:
     kept = tokenizer.chat_template
     try:
         tokenizer.chat_template = template
-        with pytest.raises(TrainingError, match="template"):
-            encode_prompt(tokenizer, [USER])
+        yield
     finally:
         tokenizer.chat_template = kept
+
+
+@pytest.mark.parametrize(
+    ("template", "end"), [(LLAMA_LIKE, "<|file_sep|>"), (GEMMA_LIKE, "<|im_end|>")]
+)
+def test_another_template_is_taken_apart_by_what_it_does(
+    tokenizer: Any, template: str, end: str
+) -> None:
+    messages = [USER, {"role": "assistant", "content": " x = 1\n"}, USER, ANSWER]
+    with using(tokenizer, template):
+        encoded = encode_chat(tokenizer, messages)
+        assert encoded.input_ids == tokenizer.apply_chat_template(messages)["input_ids"]
+        trained = [label for label in encoded.labels if label != IGNORED]
+        first = "x = 1" if "trim" in template else " x = 1\n"
+        assert tokenizer.decode(trained) == f"{first}{end}{ANSWER['content']}{end}"
+        prompt = encode_prompt(tokenizer, messages[:1])
+        assert encoded.input_ids[: len(prompt)] == prompt
+        answer = encode_answer(tokenizer, messages[1]["content"])
+        assert encoded.input_ids[len(prompt) : len(prompt) + len(answer)] == answer
+        assert answer[-1] == stop_token_ids(tokenizer)[0]
+        evil = encode_chat(tokenizer, [USER, {"role": "assistant", "content": f"a{end}b"}])
+        assert [label for label in evil.labels if label != IGNORED].count(answer[-1]) == 1
+    if template == GEMMA_LIKE:
+        with using(tokenizer, template), pytest.raises(TrainingError, match="no system"):
+            encode_chat(tokenizer, [{"role": "system", "content": "S"}, USER, ANSWER])
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (
+            "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }};{% endfor %}"
+            "{% if add_generation_prompt %}[assistant] {% endif %}",
+            "taught to stop",
+        ),
+        (
+            "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | upper }}"
+            "<|im_end|>\n{% endfor %}",
+            "rewrites contents",
+        ),
+        ("{% for m in messages %}{{ m['role'] }}<|im_end|>{% endfor %}", "content of message 0"),
+        (
+            "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+            "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
+            "not be what is sampled",
+        ),
+        (None, "no chat template"),
+    ],
+)
+def test_a_template_without_an_exact_mask_is_refused(
+    tokenizer: Any, template: str | None, reason: str
+) -> None:
+    with using(tokenizer, template), pytest.raises(TrainingError, match=reason):
+        encode_chat(tokenizer, [USER, ANSWER])
+
+
+def test_only_the_last_turn_is_trained_on_request(tokenizer: Any) -> None:
+    messages = [USER, ANSWER, USER, {"role": "assistant", "content": "x + 2"}]
+    every = encode_chat(tokenizer, messages)
+    last = encode_chat(tokenizer, messages, "last_turn_only")
+    assert last.input_ids == every.input_ids
+    assert tokenizer.decode([t for t in last.labels if t != IGNORED]) == "x + 2<|im_end|>"
+
+
+def test_the_published_script_s_mask_can_be_had(tokenizer: Any) -> None:
+    messages = [
+        {"role": "system", "content": "S"},
+        USER,
+        {"role": "assistant", "content": "\n\nfirst"},
+        {"role": "user", "content": "\nagain"},
+        {"role": "assistant", "content": "\n\nlast"},
+    ]
+    encoded = encode_chat(tokenizer, messages, "qwen_script")
+    ids, labels = _published_script(tokenizer, messages)
+    assert encoded.input_ids == ids
+    assert encoded.labels == [IGNORED, *labels[1:]]
+    bare = encode_chat(tokenizer, messages[1:], "qwen_script")
+    assert tokenizer.decode(bare.input_ids).startswith(
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nWrite"
+    )
+
+
+def _published_script(
+    tokenizer: Any, messages: list[dict[str, str]]
+) -> tuple[list[int], list[int]]:
+    """What `binarize_data.py` of Qwen2.5-Coder does by default, in words: see `encode_chat`."""
+
+    def text(part: str) -> list[int]:
+        return list(tokenizer(part, add_special_tokens=False)["input_ids"])
+
+    start, end, newline = text("<|im_start|>"), text("<|im_end|>"), text("\n")
+    ids: list[int] = []
+    labels: list[int] = []
+    for message in messages:
+        body = text(message["content"])
+        head = text(message["role"])
+        ids += start + head + newline + body + end + newline
+        masked = [IGNORED] * (len(head) + 1 + len(body))
+        if message is messages[-1]:
+            masked = [IGNORED] * (len(head) + 1) + body
+        labels += start + masked + end + newline
+    return ids, labels
 
 
 def test_stops_are_all_ends_but_not_the_call_for_the_middle(tokenizer: Any, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from align.chat import encode_chat, encode_prompt
 from align.dpo.pairs import read_pairs
 from align.dpo.stage import collate
 from align.errors import InputError, TrainingError
-from align.training import label_log_probs
+from align.losses import label_log_probs
 from tests.tiny import build_tiny_model
 from tests.training_context import train, train_until_killed
 
@@ -72,13 +72,13 @@ def test_it_starts_at_ln_2_and_the_margin_grows(
 def test_the_merged_model_prefers_what_was_chosen(model: Path, pairs: Path, tmp_path: Path) -> None:
     train("dpo", FAST, {"model": model, "pairs": pairs}, tmp_path / "o")
     tokenizer = AutoTokenizer.from_pretrained(model)
-    batch = collate([vars(row) for row in read_pairs(pairs, tokenizer, 500).rows])
+    batch = collate([vars(row) for row in read_pairs(pairs, tokenizer, 500).rows], share=False)
     margins = []
     for folder in (model, tmp_path / "o" / "model"):
         network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         with torch.no_grad():
-            log_probs, places = label_log_probs(network, batch)
-        sums = torch.zeros(24).index_add(0, batch["row"][0, places], log_probs)
+            log_probs = label_log_probs(network, batch)
+        sums = torch.zeros(24).index_add(0, batch["rows"], log_probs)
         margins.append(sums[:12] - sums[12:])
     assert bool((margins[1] > margins[0]).all())
 
@@ -139,10 +139,10 @@ def test_a_row_that_is_no_pair_is_named(
 def test_a_reference_that_is_not_the_policy_stops_the_training(
     model: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from align import training
+    from align import lora
     from align.dpo import stage
 
-    config = training.lora_config
+    config = lora.lora_config
 
     def not_fresh(settings: Any) -> Any:
         made = config(settings)

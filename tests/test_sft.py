@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
-from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.chat import IGNORED, Encoded
-from align.errors import ArtifactError, InputError, RecipeError
-from align.sft.rows import TokenRow, mix_rows
-from align.training import label_log_probs, pack
+from align.errors import ArtifactError, InputError, RecipeError, TrainingError
+from align.lora import untrained_rows
+from align.settings import SftSettings
+from align.sft.rows import TokenRow, mix_rows, read_source
+from align.skips import Skips
+from tests.conftest import RecordingContext
 from tests.tiny import build_tiny_model
 from tests.training_context import train, train_until_killed
 
@@ -123,7 +126,10 @@ def test_long_rows_are_dropped_and_counted(model: Path, tmp_path: Path) -> None:
     settings = FAST | {"max_length": 100, "epochs": 1.0}
     summary, context = train("sft", settings, {"model": model, "data": table}, tmp_path / "o")
     assert (summary.counts["rows"], summary.counts["overlong"]) == (2, 1)
-    assert "1 rows are longer than 100 tokens" in context.warnings[0]
+    assert "data: 1 rows are longer than 100 tokens and were left out" in context.warnings[0]
+    assert summary.details["sources"]["data"]["lengths"]["longest"] > 200
+    places = [(skip["kind"], skip["place"]) for skip in summary.details["skips"]]
+    assert places == [("overlong", f"{table}:3")]
     with pytest.raises(InputError, match="no row is left"):
         train("sft", settings | {"max_length": 5}, {"model": model, "d": table}, tmp_path / "p")
 
@@ -138,10 +144,39 @@ def test_long_rows_are_dropped_and_counted(model: Path, tmp_path: Path) -> None:
         (chat_row(1) | {"weight": 0.0}, "weight 0.0"),
     ],
 )
-def test_a_bad_row_is_named(model: Path, tmp_path: Path, row: dict[str, Any], reason: str) -> None:
-    table = write_rows(tmp_path / "rows.jsonl", [chat_row(1), row])
-    with pytest.raises(InputError, match=rf"rows\.jsonl:2: .*{reason}"):
-        train("sft", FAST, {"model": model, "data": table}, tmp_path / "o")
+def test_a_bad_row_is_named_and_stops_no_other(
+    model: Path, tmp_path: Path, row: dict[str, Any], reason: str
+) -> None:
+    table = write_rows(tmp_path / "rows.jsonl", [chat_row(1), row, chat_row(2)])
+    summary, context = train("sft", FAST, {"model": model, "data": table}, tmp_path / "o")
+    assert (summary.counts["rows"], summary.counts["bad"]) == (2, 1)
+    (skip,) = summary.details["skips"]
+    assert skip["place"] == f"{table}:2"
+    assert reason in skip["reason"]
+    assert f"{table}:2: {skip['reason']}" in context.warnings
+
+
+def test_long_rows_can_be_refused_or_truncated(model: Path, tmp_path: Path) -> None:
+    table = write_rows(
+        tmp_path / "rows.jsonl", [chat_row(1), chat_row(2, "x = 1\n" * 200), chat_row(3)]
+    )
+    long_prompt = chat_row(4)
+    long_prompt["messages"][0]["content"] = "why? " * 200
+    with pytest.raises(InputError, match=r"rows\.jsonl:2: the row holds \d+ tokens"):
+        settings = FAST | {"max_length": 100, "overlong": "error"}
+        train("sft", settings, {"model": model, "data": table}, tmp_path / "o")
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    table.write_text(table.read_text() + json.dumps(long_prompt) + "\n")
+    skips = Skips(RecordingContext())
+    settings = SftSettings(max_length=100, overlong="truncate")
+    source = read_source(table, tokenizer, settings, skips)
+    assert (len(source.rows), source.overlong) == (3, 2)
+    assert [skip["place"] for skip in skips.listed] == [f"{table}:4"], "no answer is left of it"
+    cut = next(row for row in source.rows if row.row_id == "r002").encoded
+    assert len(cut.input_ids) == len(cut.labels) == 100
+    assert end not in cut.labels
+    assert all(end in row.encoded.labels for row in source.rows if row.row_id != "r002")
 
 
 def test_fim_and_chat_rows_are_trained_together(model: Path, rows: Path, tmp_path: Path) -> None:
@@ -157,8 +192,10 @@ def test_fim_and_chat_rows_are_trained_together(model: Path, rows: Path, tmp_pat
     settings = FAST | {"mix": {"fine": 0.75, "fim": 0.25}, "max_rows": 16, "epochs": 1.0}
     inputs = {"model": model, "fine": rows, "fim": table}
     summary, _ = train("sft", settings, inputs, tmp_path / "o")
-    assert summary.details["sources"]["fine"] == {"usable": 16, "overlong": 0, "used": 12}
-    assert summary.details["sources"]["fim"] == {"usable": 3, "overlong": 0, "used": 4}
+    fine = summary.details["sources"]["fine"]
+    assert (fine["usable"], fine["overlong"], fine["used"]) == (16, 0, 12)
+    fim = summary.details["sources"]["fim"]
+    assert (fim["usable"], fim["overlong"], fim["used"]) == (3, 0, 4)
 
 
 def token_rows(prefix: str, count: int) -> list[TokenRow]:
@@ -197,36 +234,117 @@ def test_shares_that_do_not_fit_are_refused() -> None:
         mix_rows(sources, {"a": 0.5, "b": 0.5}, None, seed=1)
 
 
-def test_packed_rows_do_not_see_each_other(model: Path) -> None:
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    chooser = random.Random(0)
-    rows = []
-    for length in (7, 31, 2, 18):
-        ids = [chooser.randrange(600) for _ in range(length)]
-        rows.append((ids, [IGNORED, *ids[1:-1], IGNORED] if length > 2 else [IGNORED, ids[1]]))
-    with torch.no_grad():
-        packed, places = label_log_probs(network, pack(rows))
-        alone = []
-        for ids, labels in rows:
-            logits = network(input_ids=torch.tensor([ids])).logits[0, :-1]
-            chosen = functional.log_softmax(logits, dim=-1)[range(len(ids) - 1), ids[1:]]
-            alone += [p for p, label in zip(chosen, labels[1:], strict=True) if label != IGNORED]
-    assert len(places) == len(alone)
-    torch.testing.assert_close(packed, torch.stack(alone), atol=1e-5, rtol=1e-5)
-
-
 def test_accumulation_and_weights_change_the_loss_as_they_should(
     model: Path, rows: Path, tmp_path: Path
 ) -> None:
     inputs = {"model": model, "data": rows}
     exact = FAST | {"dtype": "float32", "epochs": 1.0}
-    whole, _ = train("sft", exact | {"batch_rows": 4}, inputs, tmp_path / "a")
-    parts, _ = train("sft", exact | {"batch_rows": 1, "accumulate": 4}, inputs, tmp_path / "b")
-    for left, right in zip(whole.details["curve"], parts.details["curve"], strict=True):
-        assert left["loss"] == pytest.approx(right["loss"], rel=1e-4)
+    whole, _ = train("sft", exact | {"batch_rows": 8}, inputs, tmp_path / "a")
+    parts, _ = train("sft", exact | {"batch_rows": 1, "accumulate": 8}, inputs, tmp_path / "b")
+    split, _ = train(
+        "sft", exact | {"batch_rows": 8, "pass_tokens": 60}, inputs, tmp_path / "split"
+    )
+    for other in (parts, split):
+        for left, right in zip(whole.details["curve"], other.details["curve"], strict=True):
+            assert left["loss"] == pytest.approx(right["loss"], rel=1e-5)
     heavy = write_rows(
         tmp_path / "heavy.jsonl", [chat_row(number) | {"weight": 2.0} for number in range(16)]
     )
-    double, _ = train("sft", exact, {"model": model, "data": heavy}, tmp_path / "c")
+    double, _ = train(
+        "sft", exact | {"batch_rows": 8}, {"model": model, "data": heavy}, tmp_path / "c"
+    )
     first, second = (each.details["curve"][0]["loss"] for each in (whole, double))
     assert second == pytest.approx(2 * first, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained checkpoint whose chat tokens are then drawn anew, as in a base model."""
+    folder = tmp_path_factory.mktemp("base")
+    answers = [(f"return {n}", f"def f():\n    return {n}\n") for n in range(4)]
+    build_tiny_model(folder, train_on=answers, steps=60)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    rows = model.get_input_embeddings().weight.data
+    common = torch.nn.functional.normalize(torch.randn(128), dim=0)
+    rows += 0.5 * common  # trained rows lie in a cone; those of so short a training do not yet
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for name in ("<|im_start|>", "<|im_end|>"):
+        row = torch.randn(128) * rows.std()
+        rows[tokenizer.convert_tokens_to_ids(name)] = row - (row @ common) * common
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_chat_tokens_that_were_never_trained_are_trained_or_refused(
+    base: Path, rows: Path, tmp_path: Path
+) -> None:
+    inputs = {"model": base, "data": rows}
+    settings = FAST | {"dtype": "float32", "epochs": 2.0}
+    with pytest.raises(TrainingError, match=r"never trained <\|im_start\|>, <\|im_end\|>"):
+        train("sft", settings | {"lora": {"train_tokens": "never"}}, inputs, tmp_path / "no")
+    summary, context = train("sft", settings, inputs, tmp_path / "o")
+    assert "never trained <|im_start|>, <|im_end|>" in context.warnings[-1]
+    losses = [step["loss"] for step in summary.details["curve"]]
+    assert losses[-1] < losses[0]
+    before, after = (
+        load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
+        for folder in (base, tmp_path / "o" / "model")
+    )
+    changed = (before != after).any(dim=1).nonzero().squeeze(1).tolist()
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    assert changed == sorted(tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"]))
+
+
+def test_trained_chat_tokens_and_random_models_are_left_alone(model: Path) -> None:
+    rows = AutoModelForCausalLM.from_pretrained(model).get_input_embeddings().weight
+    assert untrained_rows(rows, [1, 2]) == []
+
+
+@pytest.mark.parametrize("lora", [{}, {"dora": True}, {"dropout": 0.05}], ids=str)
+def test_plain_peft_loads_the_adapter(
+    model: Path, rows: Path, tmp_path: Path, lora: dict[str, Any]
+) -> None:
+    settings = FAST | {"dtype": "float32", "epochs": 1.0, "lora": lora}
+    summary, _ = train("sft", settings, {"model": model, "data": rows}, tmp_path / "o")
+    losses = [step["loss"] for step in summary.details["curve"]]
+    assert losses[-1] < losses[0]
+    ids = torch.tensor([[5, 6, 7, 8]])
+    adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "o" / "adapter")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "o" / "model")
+    plain = AutoModelForCausalLM.from_pretrained(model)
+    with torch.no_grad():
+        expected = merged(ids).logits
+        torch.testing.assert_close(adapted(ids).logits, expected, atol=1e-4, rtol=1e-4)
+        assert (plain(ids).logits - expected).abs().max() > 1e-3
+
+
+def test_quantising_without_a_gpu_is_refused(model: Path, rows: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    inputs = {"model": model, "data": rows}
+    with pytest.raises(TrainingError, match="needs a CUDA GPU"):
+        train("sft", FAST | {"lora": {"quantise": True}}, inputs, tmp_path / "o")
+
+
+def test_a_tracker_that_is_not_installed_is_named(
+    model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("align.training.find_spec", lambda name: None)
+    inputs = {"model": model, "data": rows}
+    with pytest.raises(TrainingError, match="pip install trackio"):
+        train("sft", FAST | {"report_to": ["trackio"]}, inputs, tmp_path / "o")
+
+
+def test_layers_are_computed_twice_only_where_memory_needs_it(
+    model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"model": model, "data": rows}
+    exact = FAST | {"dtype": "float32", "epochs": 0.5}
+    curves = []
+    for name, free in (("plenty", 1 << 40), ("little", 1 << 10)):
+        monkeypatch.setattr("align.training.free_bytes", lambda free=free: free)
+        summary, context = train("sft", exact, inputs, tmp_path / name)
+        (event,) = [fields for event, fields in context.events if event == "memory"]
+        assert event["checkpointing"] == (name == "little")
+        curves.append([step["loss"] for step in summary.details["curve"]])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,23 +16,26 @@ from torch.nn import functional
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
+from align.attention import keep_rows_apart
 from align.chat import IGNORED, Tokenizer
 from align.dpo.pairs import choose_pairs, read_pairs
 from align.errors import InputError, TrainingError
+from align.lora import lora_config
+from align.losses import label_log_probs
+from align.packing import pack
 from align.settings import DpoSettings
 from align.stage import Context, Output, Summary
 from align.training import (
     Reporter,
     ResumableTrainer,
+    checkpoint_activations,
     curve,
     finish,
     finished,
-    label_log_probs,
     last_point,
     load_model,
     load_tokenizer,
-    lora_config,
-    pack,
+    metric_callbacks,
     stage_seed,
     trainer_arguments,
     training_dtype,
@@ -97,9 +101,9 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
         The first two are sums over an answer's tokens, of shape (pairs,); the last is the mean
         negative log-likelihood of all chosen tokens.
         """
-        log_probs, places = label_log_probs(model, inputs)
-        rows = inputs["row"][0, places]
-        pairs = int(inputs["row"].max() + 1) // 2
+        log_probs = label_log_probs(model, inputs)
+        rows = inputs["rows"]
+        pairs = int(rows.max() + 1) // 2
         sums = log_probs.new_zeros(2 * pairs).index_add(0, rows, log_probs)
         return sums[:pairs], sums[pairs:], -log_probs[rows < pairs].mean()
 
@@ -122,7 +126,7 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
             self._metrics["train"][name].append(mean)
 
 
-def collate(pairs: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+def collate(pairs: Sequence[Mapping[str, Any]], *, share: bool) -> dict[str, Any]:
     """Packs pairs: all chosen rows first, then all rejected ones; labels on the answers."""
     return pack(
         [
@@ -132,7 +136,8 @@ def collate(pairs: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
             )
             for side in ("chosen_ids", "rejected_ids")
             for pair in pairs
-        ]
+        ],
+        share=share,
     )
 
 
@@ -166,22 +171,29 @@ def run(
     context.servers.stop()
     anchored = settings.nll_weight > 0
     reporter = Reporter(context, f"{out.identity.instance} training", _METRICS)
+    callbacks = [reporter, *metric_callbacks(settings, out)]
+    checkpointing = checkpoint_activations(settings, parent, context)
+    quantise = bool(settings.lora and settings.lora.quantise)
+    model = load_model(parent, training_dtype(settings), quantise=quantise)
+    share = keep_rows_apart(model)
     trainer = PackedDpoTrainer(
-        model=load_model(parent, training_dtype(settings)),
+        model=model,
         args=DPOConfig(
-            **trainer_arguments(settings, out, seed),
+            **trainer_arguments(settings, out, seed, checkpointing),
             per_device_train_batch_size=settings.batch_pairs,
             beta=settings.beta,
             loss_type=["sigmoid", "sft"] if anchored else ["sigmoid"],
             loss_weights=[1.0, settings.nll_weight] if anchored else [1.0],
         ),
         train_dataset=Dataset.from_list([asdict(pair) for pair in pairs]),
-        data_collator=collate,
+        data_collator=partial(collate, share=share),
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora) if settings.lora else None,
-        callbacks=[reporter],
+        callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
+    if trainer.ref_model is not None:
+        keep_rows_apart(trainer.ref_model)
     try:
         trainer.train(resume_from_checkpoint=last_point(out))
     finally:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from align.artifacts import short_id
-from align.chat import Encoded, Tokenizer, encode_chat
+from align.chat import IGNORED, Encoded, Tokenizer, TrainOn, encode_chat
 from align.errors import InputError, RecipeError
 from align.fim.formats import encode_fim
+from align.settings import SftSettings
+from align.skips import Skips
 from align.tables import read_rows
 
 
@@ -35,39 +37,72 @@ class Source:
     """The usable rows of one input, in the order of their ids.
 
     Attributes:
-        rows: Rows that fit.
-        overlong: Rows left out because they hold more tokens than are allowed.
+        rows: Rows that are trained.
+        overlong: Rows that hold more tokens than are allowed, dropped or truncated.
+        bad: Rows that can't be trained; each is named in the run's log.
+        lengths: Tokens of all rows before anything was cut: quantiles by name.
     """
 
     rows: list[TokenRow]
     overlong: int
+    bad: int
+    lengths: dict[str, int]
 
 
-def read_source(table: Path, tokenizer: Tokenizer, max_length: int) -> Source:
+def read_source(table: Path, tokenizer: Tokenizer, settings: SftSettings, skips: Skips) -> Source:
     """Reads and encodes a table of training rows (`align.rows.TRAIN_ROW`).
 
     A row of one's own needs no more than `messages`. Rows are put in the order of their ids, so
-    that the order of a table decides nothing.
+    that the order of a table decides nothing. A row that can't be trained is noted in `skips`, with
+    file and line.
 
     Raises:
-        InputError: A row that can't be trained; the message names file and line.
+        InputError: The table can't be read, or a row is too long and `overlong` is `error`.
     """
-    rows = []
-    overlong = 0
+    rows: list[TokenRow] = []
+    lengths: list[int] = []
+    overlong = bad = 0
     for place, row in read_rows(table):
         try:
-            token_row = _encode(tokenizer, row)
+            token_row = _encode(tokenizer, row, settings.train_on)
         except InputError as error:
-            raise InputError(f"{place}: {error}") from error
-        if len(token_row.encoded.input_ids) > max_length:
+            skips.add("bad_row", place, str(error))
+            bad += 1
+            continue
+        lengths.append(len(token_row.encoded.input_ids))
+        if lengths[-1] > settings.max_length:
             overlong += 1
-        else:
-            rows.append(token_row)
+            reason = f"the row holds {lengths[-1]} tokens, max_length is {settings.max_length}"
+            if settings.overlong == "error":
+                raise InputError(
+                    f"{place}: {reason}; raise it, or set overlong to `drop` or `truncate`"
+                )
+            if settings.overlong == "drop":
+                skips.add("overlong", place, reason)
+                continue
+            token_row = _cut(token_row, settings.max_length)
+            if all(label == IGNORED for label in token_row.encoded.labels):
+                skips.add("overlong", place, f"{reason}, and its answer begins behind that")
+                continue
+        rows.append(token_row)
     rows.sort(key=lambda token_row: (token_row.row_id, token_row.encoded.input_ids))
-    return Source(rows, overlong)
+    return Source(rows, overlong, bad, _quantiles(lengths))
 
 
-def _encode(tokenizer: Tokenizer, row: Mapping[str, Any]) -> TokenRow:
+def _cut(row: TokenRow, length: int) -> TokenRow:
+    """Cuts the end off: an end token that was behind the cut is not put back."""
+    encoded = Encoded(row.encoded.input_ids[:length], row.encoded.labels[:length])
+    return TokenRow(row.row_id, encoded, row.weight)
+
+
+def _quantiles(lengths: Sequence[int]) -> dict[str, int]:
+    ordered = sorted(lengths)
+    last = len(ordered) - 1
+    shares = {"median": 0.5, "p90": 0.9, "p99": 0.99, "longest": 1.0}
+    return {name: ordered[round(share * last)] for name, share in shares.items()} if ordered else {}
+
+
+def _encode(tokenizer: Tokenizer, row: Mapping[str, Any], train_on: TrainOn) -> TokenRow:
     kind = row.get("kind") or ("fim" if row.get("fim") else "chat")
     weight = row.get("weight")
     weight = 1.0 if weight is None else float(weight)
@@ -77,7 +112,7 @@ def _encode(tokenizer: Tokenizer, row: Mapping[str, Any]) -> TokenRow:
         content: Any = row.get("messages")
         if not isinstance(content, list):
             raise InputError("a chat row needs `messages`, a list of role and content")
-        encoded = encode_chat(tokenizer, content)
+        encoded = encode_chat(tokenizer, content, train_on)
     elif kind == "fim":
         content = row.get("fim")
         if not isinstance(content, Mapping):
@@ -118,7 +153,7 @@ def mix_rows(
     if not total:
         raise InputError(
             f"no row is left to train on in {', '.join(names) or 'the inputs'}: the tables are "
-            "empty, or every row is longer than max_length"
+            "empty, or every row is bad or longer than max_length; the run's log names each"
         )
     if shares:
         counts = _shared(shares, counts, max_rows or total)

@@ -2,65 +2,115 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+)
 from trl import SFTConfig, SFTTrainer
 
+from align.attention import keep_rows_apart
 from align.chat import IGNORED, Tokenizer
-from align.errors import InputError
+from align.errors import InputError, TrainingError
+from align.lora import lora_config, rows_to_train
+from align.losses import add_loss_head, weighted_nll
+from align.packing import best_fit, pack
 from align.settings import SftSettings
-from align.sft.rows import TokenRow, mix_rows, read_source
+from align.sft.rows import Source, TokenRow, mix_rows, read_source
+from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.training import (
     Reporter,
     ResumableTrainer,
+    checkpoint_activations,
     curve,
     finish,
     finished,
-    label_log_probs,
     last_point,
     load_model,
     load_tokenizer,
-    lora_config,
-    pack,
+    metric_callbacks,
     stage_seed,
     trainer_arguments,
     training_dtype,
 )
 
+_MOST_SHOWN = 10
+"""Bad rows that are named on the screen; the log names all."""
+
 _METRICS = {"loss": "loss", "learning_rate": "lr", "num_input_tokens_seen": "tokens"}
 
 
 class PackedSftTrainer(ResumableTrainer, SFTTrainer):
-    """TRL's trainer on packed batches, with the loss computed only where there is a label."""
+    """TRL's trainer on packed passes, with the loss computed only where there is a label."""
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Trains on a batch, pass by pass; the gradients add up as if it were one."""
+        step: Any = super().training_step
+        losses = [step(model, each, num_items_in_batch) for each in inputs["passes"]]
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, torch.Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Returns the weighted negative log-likelihood over the step's labelled tokens.
 
-        Dividing by the labels of the whole optimiser step makes accumulation change nothing.
+        Dividing by the labels of the whole optimiser step makes accumulation change nothing. What
+        TRL's own loss measures beside it (entropy, accuracy) is left out: nobody reads it.
         """
-        log_probs, places = label_log_probs(model, inputs)
-        weights = inputs["weights"][inputs["row"][0, places]]
-        items = len(places) if num_items_in_batch is None else num_items_in_batch
-        return -(weights * log_probs).sum() / items
+        if num_items_in_batch is None:
+            raise TrainingError("the trainer did not count the labels of the step")
+        loss = weighted_nll(model, inputs, inputs["weights"][inputs["rows"]]) / num_items_in_batch
+        if self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # which the gradients' mean divides by
+        return loss
 
 
-def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """Packs the rows of a batch; `weights` has shape (rows,)."""
-    batch = pack([(row["input_ids"], row["labels"]) for row in rows])
-    batch["weights"] = torch.tensor([row["weight"] for row in rows], dtype=torch.float32)
-    return batch
+@dataclass(frozen=True)
+class Collator:
+    """Makes of a batch of rows the passes that train it.
+
+    Attributes:
+        pass_tokens: Tokens of one forward pass; None puts the whole batch in one.
+        share: Compute what rows of a pass begin with only once.
+    """
+
+    pass_tokens: int | None
+    share: bool
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns `passes`, and all rows' `input_ids` and `labels`, by which the trainer counts."""
+        lengths = [len(row["input_ids"]) for row in rows]
+        groups = best_fit(lengths, self.pass_tokens) if self.pass_tokens else [range(len(rows))]
+        passes = []
+        for group in groups:
+            chosen = [rows[number] for number in group]
+            batch = pack([(row["input_ids"], row["labels"]) for row in chosen], share=self.share)
+            batch["weights"] = torch.tensor([row["weight"] for row in chosen], dtype=torch.float32)
+            passes.append(batch)
+        return {
+            "passes": passes,
+            "input_ids": torch.tensor([token for row in rows for token in row["input_ids"]]),
+            "labels": torch.tensor([label for row in rows for label in row["labels"]]),
+        }
 
 
 def run(
@@ -71,7 +121,7 @@ def run(
     Called again after a crash, it goes on from the last whole point, to the same weights.
 
     Raises:
-        InputError: An input is missing, a row can't be trained, or no row is left.
+        InputError: An input is missing, no row is left, or a row is too long and must not be.
         RecipeError: The mix does not fit the inputs.
         CheckpointError: The model can't be loaded.
         TrainingError: The tokenizer is not of a kind that can be trained.
@@ -85,45 +135,35 @@ def run(
     tables = {name: path for name, path in inputs.items() if name != "model"}
     seed = stage_seed(context, out)
     tokenizer = load_tokenizer(parent)
+    skips = Skips(context)
     sources = {
-        name: read_source(path, cast(Tokenizer, tokenizer), settings.max_length)
+        name: read_source(path, cast(Tokenizer, tokenizer), settings, skips)
         for name, path in tables.items()
     }
+    _warn(sources, settings, skips, context)
     rows, used = mix_rows(
         {name: source.rows for name, source in sources.items()},
         settings.mix,
         settings.max_rows,
         seed,
     )
-    overlong = sum(source.overlong for source in sources.values())
-    if overlong:
-        context.warn(
-            f"{overlong} rows are longer than {settings.max_length} tokens and were left out"
-        )
     context.servers.stop()
     reporter = Reporter(context, f"{out.identity.instance} training", _METRICS)
-    trainer = PackedSftTrainer(
-        model=load_model(parent, training_dtype(settings)),
-        args=SFTConfig(
-            **trainer_arguments(settings, out, seed),
-            per_device_train_batch_size=settings.batch_rows,
-            include_num_input_tokens_seen="all",
-            dataset_kwargs={"skip_prepare_dataset": True},
-        ),
-        train_dataset=_dataset(rows),
-        data_collator=collate,
-        processing_class=tokenizer,
-        peft_config=lora_config(settings.lora) if settings.lora else None,
-        callbacks=[reporter],
-    )
-    trainer.remove_callback(PrinterCallback)
+    callbacks = [reporter, *metric_callbacks(settings, out)]
+    checkpointing = checkpoint_activations(settings, parent, context)
+    lora = settings.lora
+    model = load_model(parent, training_dtype(settings), quantise=bool(lora and lora.quantise))
+    tokens = rows_to_train(model, tokenizer, lora, context) if lora else {}
+    arguments = trainer_arguments(settings, out, seed, checkpointing)
+    trainer = build_trainer(settings, model, tokenizer, rows, arguments, callbacks, tokens)
     try:
         trainer.train(resume_from_checkpoint=last_point(out))
     finally:
         reporter.close()
     counts = {
         "rows": len(rows),
-        "overlong": overlong,
+        "overlong": sum(source.overlong for source in sources.values()),
+        "bad": skips.counts["bad_row"],
         "steps": trainer.state.global_step,
         "tokens": sum(len(row.encoded.input_ids) for row in rows),
         "trained_tokens": sum(
@@ -136,13 +176,74 @@ def run(
             name: {
                 "usable": len(source.rows),
                 "overlong": source.overlong,
+                "bad": source.bad,
+                "lengths": source.lengths,
                 "used": used[name],
             }
             for name, source in sources.items()
         },
+        "skips": skips.listed,
         "seed": seed,
     }
     return finish(trainer, tokenizer, parent, settings, out, counts, details)
+
+
+def _warn(
+    sources: Mapping[str, Source], settings: SftSettings, skips: Skips, context: Context
+) -> None:
+    """Says how many rows are too long, or can't be trained, and how long the rows are."""
+    for name, source in sources.items():
+        if source.overlong:
+            done = "left out" if settings.overlong == "drop" else "truncated"
+            lengths = ", ".join(f"{key} {value}" for key, value in source.lengths.items())
+            context.warn(
+                f"{name}: {source.overlong} rows are longer than {settings.max_length} tokens and "
+                f"were {done}; tokens of all rows: {lengths}"
+            )
+        if source.bad:
+            context.warn(f"{name}: {source.bad} rows can't be trained and were left out")
+    for entry in [each for each in skips.listed if each["kind"] == "bad_row"][:_MOST_SHOWN]:
+        context.warn(f"{entry['place']}: {entry['reason']}")
+
+
+def build_trainer(
+    settings: SftSettings,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[TokenRow],
+    arguments: Mapping[str, Any],
+    callbacks: Sequence[TrainerCallback],
+    tokens: Mapping[str, list[int]],
+) -> PackedSftTrainer:
+    """Returns the trainer of a stage.
+
+    Args:
+        settings: The stage's settings.
+        model: The model before training, without an adapter.
+        tokenizer: As `load_tokenizer` returns it.
+        rows: The rows of one pass, in their order.
+        arguments: As `trainer_arguments` returns them.
+        callbacks: What hears of each step.
+        tokens: Rows that are trained beside the adapter, as `rows_to_train` returns them.
+    """
+    share = keep_rows_apart(model)
+    trainer = PackedSftTrainer(
+        model=model,
+        args=SFTConfig(
+            **arguments,
+            per_device_train_batch_size=settings.batch_rows,
+            include_num_input_tokens_seen="all",
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        train_dataset=_dataset(rows),
+        data_collator=Collator(_pass_tokens(settings), share),
+        processing_class=tokenizer,
+        peft_config=lora_config(settings.lora, tokens=tokens) if settings.lora else None,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    add_loss_head(model)
+    return trainer
 
 
 def _dataset(rows: Sequence[TokenRow]) -> Dataset:
@@ -153,3 +254,8 @@ def _dataset(rows: Sequence[TokenRow]) -> Dataset:
             "weight": [row.weight for row in rows],
         }
     )
+
+
+def _pass_tokens(settings: SftSettings) -> int | None:
+    """Processes that train together must make the same number of passes: one a batch."""
+    return settings.pass_tokens if int(os.environ.get("WORLD_SIZE", "1")) == 1 else None

@@ -1,0 +1,95 @@
+"""How much memory a training takes, from the model's shape, and how much there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.settings import DpoSettings, SftSettings
+
+_LABELS_AT_ONCE = 384  # `align.losses` makes logits for so many labels at a time
+_SHARE = 0.85
+"""Part of the free memory that a training may count on: allocators leave holes."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model decides its memory."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+
+
+def shape_of(folder: Path) -> Shape:
+    """Reads a checkpoint's shape from its config and the size of its weights."""
+    config: Mapping[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    width = 4 if "32" in str(config.get("dtype", config.get("torch_dtype", ""))) else 2
+    hidden = config["hidden_size"]
+    return Shape(
+        size // width,
+        config["num_hidden_layers"],
+        hidden,
+        config.get("intermediate_size", 4 * hidden),
+        config["vocab_size"],
+    )
+
+
+def training_bytes(shape: Shape, settings: SftSettings | DpoSettings, checkpointing: bool) -> int:
+    """Estimates the largest memory of a training stage, in bytes.
+
+    Weights; for trained ones gradients and AdamW's two moments in float32; what each layer keeps of
+    each token for the way back (with checkpointing only its input, and one layer in full); logits.
+    """
+    width = 2 if settings.dtype == "bfloat16" else 4
+    if settings.lora is None:
+        held = 16 + (2 if width == 2 else 0)  # autocast keeps its own bf16 copy
+    else:
+        held = 1 if settings.lora.quantise else width
+    weights = held * shape.parameters
+    if isinstance(settings, SftSettings):
+        tokens = min(settings.batch_rows * settings.max_length, settings.pass_tokens)
+        tokens = max(tokens, settings.max_length)
+        logits = 2 * width * _LABELS_AT_ONCE * shape.vocabulary
+    else:
+        tokens = 2 * settings.batch_pairs * settings.max_length
+        logits = 3 * 4 * tokens * shape.vocabulary
+    # Norms keep float32; the rest the inputs of products, rotated heads, and the MLP's four.
+    kept = shape.hidden * (12 * width + 16) + 4 * width * shape.intermediate
+    layers = 1 if checkpointing else shape.layers
+    activations = tokens * (layers * kept + shape.layers * shape.hidden * width)
+    return weights + activations + logits
+
+
+def needs_checkpointing(shape: Shape, settings: SftSettings | DpoSettings, free: int) -> bool:
+    """Says whether layers must be computed twice, for their activations do not fit."""
+    return training_bytes(shape, settings, False) > _SHARE * free
+
+
+def free_bytes() -> int:
+    """Returns the memory that a training can still take on the device that trains."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    facts = Path("/proc/meminfo")
+    if not facts.exists():
+        return 1 << 62  # nothing is known: nothing is given up for it
+    lines = dict(line.split(":") for line in facts.read_text().splitlines())
+    free = 1024 * int(lines["MemAvailable"].split()[0])
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        if Path(limit).exists() and (text := Path(limit).read_text().strip()).isdigit():
+            free = min(free, int(text) - int(Path(used).read_text()))
+    return free
