@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0.0)]
+FimLevel = Literal[
+    "expression", "statement", "block", "function", "class", "line", "lines", "random"
+]
+FimWrapper = Literal["raw", "raw_spm", "chatml", "text"]
 
 
 class Settings(BaseModel):
@@ -98,11 +103,65 @@ class FimSettings(Settings):
 
     corpus: list[str] = Field(
         default=["installed"],
-        description="folders of source files; `installed` is the environment's own packages",
+        description="folders, git repositories (folder or URL), archives, Hub data sets of source "
+        "files; `installed` is the environment's own packages",
+    )
+    languages: list[str] = Field(
+        default=["python"],
+        description="names, or NAME=.ending of any other language of tree-sitter-language-pack",
+    )
+    licences: list[str] = Field(
+        default=[
+            *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC"),
+            *("MIT", "MIT-0", "MIT-CMU", "PSF-2.0", "Python-2.0", "Unlicense", "Zlib"),
+        ],
+        description="SPDX ids that are taken; NOASSERTION is code that states no licence",
+    )
+    hub_files: Positive = Field(
+        default=20_000, description="files taken from each Hub data set, from its start"
     )
     rows: Positive = 100
-    max_middle_chars: Positive = 400
-    max_context_chars: Positive = Field(default=1200, description="prefix and suffix together")
+    levels: dict[FimLevel, Weight] = Field(
+        default={
+            "expression": 1.0,
+            "statement": 1.0,
+            "block": 1.0,
+            "function": 1.0,
+            "class": 0.25,
+            "line": 2.0,
+            "lines": 1.0,
+            "random": 1.0,
+        },
+        description="weights of what is cut out: syntax nodes, whole lines, random characters",
+    )
+    max_middle_tokens: Positive = 128
+    max_context_tokens: Positive = Field(default=384, description="prefix and suffix together")
+    wrappers: dict[FimWrapper, Weight] = Field(
+        default={"raw": 1.0},
+        description="weights of `raw` (PSM), `raw_spm`, `chatml` (raw in a chat), `text`",
+    )
+    repository: Share = Field(
+        default=0.0, description="share of the rows with other files of the repository before them"
+    )
+    max_repository_tokens: Positive = Field(default=512, description="of those other files")
+    decontaminate: list[str] = Field(
+        default=["humaneval"], description="benchmarks whose text must not be in a file"
+    )
+    ngram: Positive = Field(default=10, description="words in a row that count as contamination")
+    near_duplicate: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=0.8, description="similarity of two files that makes a duplicate; null: exact only"
+    )
+    add_tokens: bool = Field(
+        default=False,
+        description="give a model without FIM tokens Qwen's, and train and save their rows",
+    )
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
+        for name, weights in (("levels", self.levels), ("wrappers", self.wrappers)):
+            if not any(weight > 0 for weight in weights.values()):
+                raise ValueError(f"{name}: at least one weight must be above 0")
+        return self
 
 
 class SampleSettings(Settings):

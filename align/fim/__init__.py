@@ -1,4 +1,4 @@
-"""Fill-in-the-middle: rows cut from real source files, and their token format."""
+"""Fill-in-the-middle: rows cut from real source files, their token format, and its use."""
 
 from align.fim.corpus import corpus_sha
 from align.fim.formats import encode_fim, encode_fim_prompt
