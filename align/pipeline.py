@@ -122,10 +122,15 @@ class _Compiler:
     def data(self) -> None:
         data = self.recipe.data
         inputs: dict[str, Ref] = {}
-        for kind, names in (("rows", data.rows), ("tasks", data.tasks)):
-            for index, name in enumerate(names):
-                inputs[f"{kind}.{index}"] = self.table(f"data.{kind}[{index}]", name)
-        self.add("data", "data", "reads, splits, decontaminates", data, inputs)
+        for index, source in enumerate(data.rows):
+            inputs[f"rows.{index}"] = self.table(f"data.rows[{index}]", source.path)
+        for index, name in enumerate(data.tasks):
+            inputs[f"tasks.{index}"] = self.table(f"data.tasks[{index}]", name)
+        # What is measured must not be trained on, whether data.decontaminate says so or not.
+        measured = self.recipe.eval.benchmarks if self.recipe.eval else {}
+        against = dict.fromkeys([*data.decontaminate, *(n for n in measured if n != "held_out")])
+        settings = data.model_copy(update={"decontaminate": list(against)})
+        self.add("data", "data", "reads, cleans, mixes, splits", settings, inputs)
 
     def sft(self, name: str, settings: SftSettings, title: str) -> None:
         sources = {"data": Upstream("data", "rows")}

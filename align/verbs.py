@@ -12,7 +12,6 @@ from align.context import console
 from align.errors import InputError, RecipeError
 from align.recipe import parse_settings
 from align.settings import (
-    DataSettings,
     DpoSettings,
     EvalSettings,
     ExportSettings,
@@ -59,7 +58,6 @@ EndpointOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the command."""
     for verb in (
-        data,
         fim,
         sft,
         sample,
@@ -73,24 +71,6 @@ def register(app: typer.Typer) -> None:
         report,
     ):
         app.command("eval" if verb is evaluate else verb.__name__)(verb)
-
-
-def data(
-    out: OutOption,
-    rows: Annotated[list[str] | None, typer.Option(help="Chat rows; may be given again.")] = None,
-    tasks: Annotated[list[str] | None, typer.Option(help="Tasks; may be given again.")] = None,
-    overrides: SetOption = None,
-    seed: SeedOption = 0,
-) -> None:
-    """Reads chat rows and tasks, checks and decontaminates them, and holds tasks out.
-
-    Example: align data --rows chats.jsonl --tasks tasks.jsonl --out data --set held_out=0.1
-    """
-    settings = settings_of(DataSettings, {"rows": rows, "tasks": tasks}, overrides)
-    inputs = {}
-    for kind, names in (("rows", settings.rows), ("tasks", settings.tasks)):
-        inputs.update({f"{kind}.{i}": table_path(name) for i, name in enumerate(names)})
-    do_stage("data", settings, inputs, out, seed=seed)
 
 
 def fim(
