@@ -148,9 +148,15 @@ class SftSettings(Settings):
 
     mix: dict[str, Share] = Field(
         default_factory=dict,
-        description="share of each input in the rows (`data`, `fine`, `fim`); empty: all rows",
+        description="share of each input (`data`, `fine`, `fim`); empty: all rows",
+    )
+    mix_by: Literal["rows", "tokens"] = Field(
+        default="rows", description="what the shares are shares of"
     )
     max_rows: Positive | None = Field(default=None, description="rows of one pass, after mixing")
+    max_tokens: Positive | None = Field(
+        default=None, description="tokens of one pass of a mix by tokens; null: as many as there are"
+    )
     epochs: Annotated[float, Field(gt=0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warmup: Share = Field(default=0.05, description="share of the steps")

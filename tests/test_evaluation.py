@@ -220,7 +220,7 @@ def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_programs_with_a_line_of_their_solution_missing_are_not_accepted() -> None:
-    problems = infilling.load(12).problems
+    problems = infilling.load(infilling.NAME, 12).problems
     rows = {
         f"{infilling.NAME}:{row['task_id']}": row
         for row in humaneval.read_problems(humaneval.data_file())

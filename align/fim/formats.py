@@ -206,9 +206,7 @@ def encode_fim_prompt(
     if wrapper == "text":
         return encode_prompt(tokenizer, _text_messages(prefix, suffix, context))
     if wrapper not in WRAPPERS:
-        raise InputError(
-            f"the FIM wrapper {wrapper!r} is not known; use one of {', '.join(WRAPPERS)}"
-        )
+        raise InputError(_unknown(wrapper))
     tokens = fim_tokens(tokenizer)
     head = _repository(tokenizer, tokens, context) if context else []
     before, behind = encode_text(tokenizer, prefix), _inner(tokenizer, suffix)
@@ -264,12 +262,15 @@ def encode_fim_row(tokenizer: Tokenizer, fim: Any) -> Encoded:
     """
     if not isinstance(fim, Mapping):
         raise InputError("a fim row needs `fim` with prefix, middle and suffix")
+    wrapper = fim.get("wrapper") or "raw"
+    if wrapper not in WRAPPERS:
+        raise InputError(_unknown(wrapper))
     parts = [fim.get(key) for key in ("prefix", "middle", "suffix")]
     if not all(isinstance(part, str) for part in parts):
         raise InputError("prefix, middle and suffix of a fim row must be texts")
     context = RepoContext.from_json(fim["context"]) if fim.get("context") else None
     prefix, middle, suffix = cast(list[str], parts)
-    return encode_fim(tokenizer, prefix, middle, suffix, context, fim.get("wrapper") or "raw")
+    return encode_fim(tokenizer, prefix, middle, suffix, context, wrapper)
 
 
 def fim_stop_ids(tokenizer: Tokenizer) -> list[int]:
@@ -281,6 +282,10 @@ def fim_stop_ids(tokenizer: Tokenizer) -> list[int]:
     tokens = fim_tokens(tokenizer)
     own = [tokens.end, tokens.prefix, tokens.suffix, tokens.repo, tokens.file]
     return list(dict.fromkeys([*stop_token_ids(tokenizer), *(i for i in own if i is not None)]))
+
+
+def _unknown(wrapper: Any) -> str:
+    return f"the FIM wrapper {wrapper!r} is not known; use one of {', '.join(WRAPPERS)}"
 
 
 def _repository(tokenizer: Tokenizer, tokens: FimTokens, context: RepoContext) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -117,11 +118,11 @@ class SourceText:
         return None
 
     def _lines(self, chooser: random.Random, limit: _Limit, most: int) -> tuple[int, int] | None:
-        starts = [0]
-        lines = self.data.splitlines(keepends=True) if b"\r" not in self.data else None
-        for line in lines if lines is not None else self.data.split(b"\n"):
-            starts.append(starts[-1] + len(line) + (lines is None))
-        starts[-1] = len(self.data)
+        starts = [0, *(found.end() for found in re.finditer(rb"\n", self.data))]
+        if starts[-1] != len(self.data):
+            starts.append(len(self.data))
+        if len(starts) < 2:
+            return None
         for _ in range(_TRIES):
             first = chooser.randrange(len(starts) - 1)
             last = first + (chooser.randint(2, most) if most > 1 else 1)

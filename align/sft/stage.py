@@ -14,7 +14,8 @@ from trl import SFTConfig, SFTTrainer
 from align.chat import IGNORED, Tokenizer
 from align.errors import InputError
 from align.settings import SftSettings
-from align.sft.rows import TokenRow, mix_rows, read_source
+from align.sft.mixing import mix
+from align.sft.rows import TokenRow, read_source
 from align.stage import Context, Output, Summary
 from align.training import (
     Reporter,
@@ -89,12 +90,8 @@ def run(
         name: read_source(path, cast(Tokenizer, tokenizer), settings.max_length)
         for name, path in tables.items()
     }
-    rows, used = mix_rows(
-        {name: source.rows for name, source in sources.items()},
-        settings.mix,
-        settings.max_rows,
-        seed,
-    )
+    mixed = mix({name: source.rows for name, source in sources.items()}, settings, seed)
+    rows = mixed.rows
     overlong = sum(source.overlong for source in sources.values())
     if overlong:
         context.warn(
@@ -136,7 +133,8 @@ def run(
             name: {
                 "usable": len(source.rows),
                 "overlong": source.overlong,
-                "used": used[name],
+                "used": mixed.used[name],
+                "tokens": mixed.tokens[name],
             }
             for name, source in sources.items()
         },
