@@ -148,6 +148,13 @@ def make_evaluation(folder: Path, checkpoint: str) -> None:
             "settings": {"max_tokens": 400, "model": checkpoint, "weights_sha": checkpoint},
             "problems": problems,
         }
+    benchmarks["humaneval_infilling"]["boundaries"] = {
+        "exact_match": 0.25,
+        "fence_rate": 0.125,
+        "prose_rate": 0.0625,
+        "suffix_bleed_rate": 0.375,
+        "runs_on_rate": 0.6875,
+    }
     table(folder / f"eval.{checkpoint}/verdicts", schemas.VERDICT, "verdict_id", rows)
     write_json(folder / f"eval.{checkpoint}/result.json", {"benchmarks": benchmarks})
     stage(

@@ -52,7 +52,7 @@ def _scores(view: RunView) -> Table:
     names = benchmark_names(view.evaluations)
     table = Table("checkpoint", title="pass@1 with its 95% interval", title_justify="left")
     for name in names:
-        produced = ", as produced" if name == "humaneval_infilling" else ""
+        produced = ", as produced" if words.is_infilling(name) else ""
         table.add_column(words.benchmark_title(name) + produced, justify="right")
         table.add_column("stopped", justify="right")
     for evaluation in view.evaluations:
