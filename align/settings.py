@@ -155,7 +155,8 @@ class SftSettings(Settings):
     )
     max_rows: Positive | None = Field(default=None, description="rows of one pass, after mixing")
     max_tokens: Positive | None = Field(
-        default=None, description="tokens of one pass of a mix by tokens; null: as many as there are"
+        default=None,
+        description="tokens of one pass of a mix by tokens; null: as many as there are",
     )
     epochs: Annotated[float, Field(gt=0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4

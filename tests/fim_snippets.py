@@ -32,8 +32,7 @@ SNIPPETS = {
         "return this.size * 2;",
         "{ this.size += by; }",
         "{\n    if (by > 0) { this.size += by; }\n    return this.size * 2;\n  }",
-        "{\n  grow(by) {\n    if (by > 0) { this.size += by; }\n"
-        "    return this.size * 2;\n  }\n}",
+        "{\n  grow(by) {\n    if (by > 0) { this.size += by; }\n    return this.size * 2;\n  }\n}",
     ),
     "typescript": Snippet(
         "interface Named { name: string }\nfunction twice(x: number): number {\n"
@@ -45,7 +44,8 @@ SNIPPETS = {
         "{ name: string }",
     ),
     "tsx": Snippet(
-        "class View { x = 1 }\nconst twice = (x: number) => { if (x) { x++; } return <b>{x * 2}</b>; };\n",
+        "class View { x = 1 }\n"
+        "const twice = (x: number) => { if (x) { x++; } return <b>{x * 2}</b>; };\n",
         "x * 2",
         "return <b>{x * 2}</b>;",
         "{ x++; }",
@@ -72,7 +72,8 @@ SNIPPETS = {
         "{ int size; }",
     ),
     "cpp": Snippet(
-        "class Box { int size = 1; };\nint twice(int x) {\n  if (x) { x += 1; }\n  return x * 2;\n}\n",
+        "class Box { int size = 1; };\n"
+        "int twice(int x) {\n  if (x) { x += 1; }\n  return x * 2;\n}\n",
         "x * 2",
         "return x * 2;",
         "{ x += 1; }",
@@ -117,7 +118,8 @@ SNIPPETS = {
         "{ public $size = 1; }",
     ),
     "c_sharp": Snippet(
-        "class Box {\n  int Twice(int x) {\n    if (x > 0) { x += 1; }\n    return x * 2;\n  }\n}\n",
+        "class Box {\n  int Twice(int x) {\n    if (x > 0) { x += 1; }\n"
+        "    return x * 2;\n  }\n}\n",
         "x * 2",
         "return x * 2;",
         "{ x += 1; }",
@@ -126,8 +128,8 @@ SNIPPETS = {
     ),
     "bash": Snippet(
         'twice() {\n  for x in 1 2; do\n    echo "$x"\n  done\n  y=$(wc -l < "$1")\n}\n',
-        "$(wc -l < \"$1\")",
-        "echo \"$x\"",
+        '$(wc -l < "$1")',
+        'echo "$x"',
         'do\n    echo "$x"\n  done',
         '{\n  for x in 1 2; do\n    echo "$x"\n  done\n  y=$(wc -l < "$1")\n}',
         None,

@@ -25,7 +25,9 @@ from align.fim.formats import (
 )
 from tests.tiny import TEXT, build_tiny_model
 
-CONTEXT = RepoContext("shop", "shop/cart.py", (("shop/item.py", "PRICE = 3"), ("README", "Shop.\n")))
+CONTEXT = RepoContext(
+    "shop", "shop/cart.py", (("shop/item.py", "PRICE = 3"), ("README", "Shop.\n"))
+)
 PREFIX, MIDDLE, SUFFIX = "def f(x):\n    ", "return x", "\n\nf(1)\n"
 HEAD = (
     "<|repo_name|>shop\n<|file_sep|>shop/item.py\nPRICE = 3\n<|file_sep|>README\nShop.\n\n"
@@ -203,7 +205,10 @@ def test_codellama_s_inner_parts_get_no_space_and_its_start_stays() -> None:
     assert tokenizer.convert_ids_to_tokens(behind[0]).startswith("a")
     middle = row.input_ids[row.input_ids.index(known("▁<MID>")) + 1 :]
     assert tokenizer.convert_ids_to_tokens(middle)[0].startswith("y")
-    assert encode_text(tokenizer, "return x") == row.input_ids[2 : row.input_ids.index(known("▁<SUF>"))]
+    assert (
+        encode_text(tokenizer, "return x")
+        == row.input_ids[2 : row.input_ids.index(known("▁<SUF>"))]
+    )
 
 
 def test_a_model_without_fim_tokens_is_refused_with_the_way_to_add_them() -> None:

@@ -322,7 +322,9 @@ def test_a_package_s_licence_is_what_all_its_fields_say(
 def test_licences_are_read_out_of_texts_and_tags() -> None:
     assert (spdx_of_text(MIT), spdx_of_text(GPL)) == ("MIT", "GPL-2.0-or-later")
     assert spdx_of_text("do what you like") == "NOASSERTION"
-    assert licence_tag(b"/* SPDX-License-Identifier: (MIT OR Apache-2.0) */\n") == "MIT OR Apache-2.0"
+    assert (
+        licence_tag(b"/* SPDX-License-Identifier: (MIT OR Apache-2.0) */\n") == "MIT OR Apache-2.0"
+    )
     assert licence_tag(b"x = 1\n") is None
 
 

@@ -147,7 +147,7 @@ def test_nothing_but_white_space_is_never_a_middle(text: str, seed: int) -> None
 
 @pytest.fixture(scope="session")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """Source packages: Pygments' has files of every language, setuptools-rust has Rust. None offline."""
+    """Source packages: Pygments' has most languages, setuptools-rust has Rust. None offline."""
     folder = tmp_path_factory.mktemp("packages")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
     for package in ("pygments", "setuptools-rust"):

@@ -33,9 +33,7 @@ def test_each_source_gives_its_share_of_the_tokens(
     fim: list[int], chat: list[int], share: float, total: int, seed: int
 ) -> None:
     sources = {"fim": rows("fim", fim), "fine": rows("fine", chat)}
-    settings = SftSettings(
-        mix={"fim": share, "fine": 1 - share}, mix_by="tokens", max_tokens=total
-    )
+    settings = SftSettings(mix={"fim": share, "fine": 1 - share}, mix_by="tokens", max_tokens=total)
     mixed = mix(sources, settings, seed)
     for name, part, lengths in (("fim", share, fim), ("fine", 1 - share, chat)):
         assert mixed.tokens[name] == tokens_of(mixed.rows, name)

@@ -39,7 +39,9 @@ class Neighbours:
 
     def order(self, path: str, data: bytes) -> list[str]:
         """Returns the other files: imported ones as they are named, then by distance and path."""
-        imported = dict.fromkeys(found for target in _targets(data) for found in self._named(target))
+        imported = dict.fromkeys(
+            found for target in _targets(data) for found in self._named(target)
+        )
         rest = sorted(self._paths, key=lambda other: (_distance(path, other), other))
         return [other for other in dict.fromkeys([*imported, *rest]) if other != path]
 

@@ -76,9 +76,7 @@ def list_corpus(settings: FimSettings, skip: OnSkip) -> tuple[list[SourceFile], 
     others: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     for name in settings.corpus:
-        found = (
-            _installed(by_ending) if name == INSTALLED else _tree(name, by_ending, settings)
-        )
+        found = _installed(by_ending) if name == INSTALLED else _tree(name, by_ending, settings)
         for file in found:
             if not file.language:
                 others["other_type"] += 1
@@ -99,8 +97,12 @@ def list_corpus(settings: FimSettings, skip: OnSkip) -> tuple[list[SourceFile], 
         raise InputError(
             f"fim.corpus {', '.join(settings.corpus)} holds no usable file in "
             f"{', '.join(settings.languages)}"
-            + (f": {why}, which fim.licences does not allow (your own code that states no licence "
-               "is NOASSERTION)" if why else "")
+            + (
+                f": {why}, which fim.licences does not allow (your own code that states no licence "
+                "is NOASSERTION)"
+                if why
+                else ""
+            )
         )
     return sorted(by_sha.values(), key=lambda file: (file.repo, file.path)), others
 
@@ -126,9 +128,7 @@ def read_file(source: SourceFile, settings: FimSettings, skip: OnSkip) -> bytes 
     return data
 
 
-def _tree(
-    name: str, by_ending: Mapping[str, str], settings: FimSettings
-) -> Iterator[SourceFile]:
+def _tree(name: str, by_ending: Mapping[str, str], settings: FimSettings) -> Iterator[SourceFile]:
     tree = open_tree(name, by_ending, settings.hub_files)
     folders = FolderLicences(tree.root)
     for path in tree.files:

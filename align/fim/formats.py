@@ -185,10 +185,10 @@ def encode_fim_prompt(
     context: RepoContext | None = None,
     wrapper: str = "raw",
 ) -> list[int]:
-    """Returns the ids before the middle.
+    r"""Returns the ids before the middle.
 
     `raw` is `<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>`, with a context behind
-    `<|repo_name|>{repo}\\n<|file_sep|>{path}\\n{content}\\n...<|file_sep|>{path}\\n` (section 3.1
+    `<|repo_name|>{repo}\n<|file_sep|>{path}\n{content}\n...<|file_sep|>{path}\n` (sections 3.1
     and 3.2 of the Qwen2.5-Coder report, arXiv:2409.12186). `raw_spm` puts the suffix first and the
     prefix right before the middle (Bavarian et al., arXiv:2207.14255, section 3).
 
@@ -321,9 +321,7 @@ def _first_piece(tokenizer: Tokenizer) -> tuple[int, ...] | None:
     return None if twice[-len(once) :] == once else tuple(encode_text(tokenizer, "\n"))
 
 
-def _text_messages(
-    prefix: str, suffix: str, context: RepoContext | None
-) -> list[dict[str, str]]:
+def _text_messages(prefix: str, suffix: str, context: RepoContext | None) -> list[dict[str, str]]:
     others = "".join(f"{path}\n{content}\n" for path, content in context.files) if context else ""
     user = _TEXT_TEMPLATE.format(context=others, prefix=prefix, suffix=suffix)
     return [{"role": "system", "content": CHAT_SYSTEM}, {"role": "user", "content": user}]

@@ -165,7 +165,9 @@ def _git(*arguments: str, of: str) -> str:
             timeout=_GIT_TIMEOUT_S,
         )
     except FileNotFoundError as error:
-        raise InputError(f"fim.corpus: {of} is a git repository, but git is not installed") from error
+        raise InputError(
+            f"fim.corpus: {of} is a git repository, but git is not installed"
+        ) from error
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         said = (error.stderr or b"").decode(errors="replace").strip()
         raise InputError(f"fim.corpus: git can't read {of}: {said[-500:] or error}") from error

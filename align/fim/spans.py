@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tree_sitter import QueryCursor
+from tree_sitter import Node, QueryCursor
 
 from align.fim.languages import SYNTAX_LEVELS, level_of, parse, query
 
@@ -100,9 +100,7 @@ class SourceText:
                 return Span(level, *found)
         return None
 
-    def _node(
-        self, chooser: random.Random, limit: _Limit, level: str
-    ) -> tuple[int, int] | None:
+    def _node(self, chooser: random.Random, limit: _Limit, level: str) -> tuple[int, int] | None:
         wanted = query(self._language, level)
         if wanted is None or self._root is None:
             return None
@@ -110,7 +108,8 @@ class SourceText:
         if level in ("statement", "expression") and len(self.data) > _SEARCHED_BYTES:
             start = chooser.randrange(len(self.data) - _SEARCHED_BYTES)
             cursor.set_byte_range(start, start + _SEARCHED_BYTES)
-        nodes = cursor.captures(self._root).get("found", [])
+        # captured nodes come in the order of their addresses
+        nodes = sorted(cursor.captures(self._root).get("found", []), key=_place)
         for node in chooser.sample(nodes, min(_TRIES, len(nodes))):
             start, end = node.start_byte, node.end_byte
             if limit.allows(start, end) and level_of(node) == level:
@@ -147,6 +146,10 @@ class SourceText:
             if limit.allows(start, end):
                 return start, end
         return None
+
+
+def _place(node: Node) -> tuple[int, int, int]:
+    return node.start_byte, node.end_byte, node.kind_id
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ def window(
 def _tail(text: str, room: int, count_tokens: CountTokens) -> tuple[str, int]:
     def cut(size: int) -> str:
         line = text.find("\n", len(text) - size - 1)
-        return text[line + 1 :] if 0 <= line else ""
+        return text[line + 1 :] if line >= 0 else ""
 
     return _fit(text, room, count_tokens, cut)
 
@@ -209,7 +212,7 @@ def _fit(
     text: str, room: int, count_tokens: CountTokens, cut: Callable[[int], str]
 ) -> tuple[str, int]:
     """Shortens a text until its tokens fit; returns it with their number."""
-    size = 4 * room
+    size = 3 * room  # code has three to four characters a token
     kept = text if len(text) <= size else cut(size)
     while kept:
         used = count_tokens(kept)

@@ -76,7 +76,14 @@ def page(view: RunView) -> str:
         pair=next(iter(view.done("pair.")), None),
         fim=view.stage("fim"),
         infilling=[
-            (name, [(e.checkpoint, e.benchmarks[name]) for e in view.evaluations if name in e.benchmarks])
+            (
+                name,
+                [
+                    (e.checkpoint, e.benchmarks[name])
+                    for e in view.evaluations
+                    if name in e.benchmarks
+                ],
+            )
             for name in names
             if words.is_infilling(name)
         ],

@@ -1,4 +1,4 @@
-"""The rows of one pass, by the shares that a recipe gives each source: of the rows or the tokens."""
+"""The rows of one pass, by the share of each source: of the rows, or of the tokens."""
 
 from __future__ import annotations
 
