@@ -203,6 +203,8 @@ def _explain(model: type[BaseModel], issue: Any) -> str:
 def _model_at(model: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | None:
     current: type[BaseModel] | None = model
     for part in path:
+        if isinstance(part, int):
+            continue  # an entry of a list, whose model is known already
         field = current.model_fields.get(str(part)) if current else None
         current = _model_in(field.annotation) if field else None
     return current
@@ -211,7 +213,10 @@ def _model_at(model: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) in (
+        typing.Union,
+        list,
+    ):
         return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
     return None
 

@@ -26,6 +26,7 @@ _BANDS = 32
 # Hash values of prompt and of answer in a band: two sides of similarity 0.8 share one of the bands
 # with a probability of 1 - (1 - 0.8 ** 6) ** 32 = 0.9999.
 _ROWS = 3
+_LAST = 8  # rows of one key that a row is compared with, beside the first
 _BUFFERED = 1024  # rows
 _SHIFT = np.uint64(32)
 _generator = np.random.default_rng(1997)
@@ -153,15 +154,16 @@ def id_key(row_id: str) -> int:
 
 
 def _candidates(path: Path) -> NDArray[np.int64]:
-    """Returns the pairs (row, earlier row) of equal keys: with the first such row and the last."""
+    """Returns the pairs (row, earlier row) of equal keys: with the first such row and the last ones."""
     keys = np.fromfile(path, dtype=np.uint64)
     order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    repeats = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
+    places = np.arange(len(keys))
     opens = np.ones(len(keys), dtype=bool)
-    opens[repeats] = False
-    firsts = np.maximum.accumulate(np.where(opens, np.arange(len(keys)), 0))
-    rows = order[repeats]
-    with_first = np.stack([rows, order[firsts[repeats]]], axis=1)
-    with_last = np.stack([rows, order[repeats - 1]], axis=1)
-    return np.concatenate([with_first, with_last])
+    opens[1:] = keys[order[1:]] != keys[order[:-1]]
+    firsts = np.maximum.accumulate(np.where(opens, places, 0))
+    repeats = places[~opens]
+    pairs = [np.stack([order[repeats], order[firsts[repeats]]], axis=1)]
+    for back in range(1, _LAST + 1):
+        inside = repeats[repeats - back > firsts[repeats]]
+        pairs.append(np.stack([order[inside], order[inside - back]], axis=1))
+    return np.concatenate(pairs)
