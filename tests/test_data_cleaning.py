@@ -139,8 +139,8 @@ def test_near_duplicates_are_those_that_an_exact_comparison_finds(tmp_path: Path
     chooser = random.Random(0)
     rows: list[tuple[str, str]] = []
     for number in range(120):
-        question = [f"q{number}-{n}" for n in range(40)]
-        answer = [f"a{number}-{n}" for n in range(80)]
+        question = [f"q{number}x{n}" for n in range(40)]
+        answer = [f"a{number}x{n}" for n in range(80)]
         for _ in range(4):
             pair = (changed(question, chooser), changed(answer, chooser))
             rows.append((" ".join(pair[0]), " ".join(pair[1])))

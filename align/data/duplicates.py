@@ -154,7 +154,7 @@ def id_key(row_id: str) -> int:
 
 
 def _candidates(path: Path) -> NDArray[np.int64]:
-    """Returns the pairs (row, earlier row) of equal keys: with the first such row and the last ones."""
+    """Returns the pairs (row, earlier row) of equal keys: with the first such row and the last."""
     keys = np.fromfile(path, dtype=np.uint64)
     order = np.argsort(keys, kind="stable")
     places = np.arange(len(keys))
