@@ -130,6 +130,11 @@ class DuplicateFinder:
         for path in self._paths:
             path.unlink()
         self._decide(pairs, found, spool)
+        # An equal row of one that went out goes out by what that one did.
+        for row in np.flatnonzero((found.earlier >= 0) & (found.earlier[found.earlier] >= 0)):
+            equal = found.earlier[row]
+            found.earlier[row] = found.earlier[equal]
+            found.similarity[row] = found.similarity[equal]
         return found
 
     def _decide(self, pairs: NDArray[np.int64], found: Duplicates, spool: Spool) -> None:
@@ -142,7 +147,9 @@ class DuplicateFinder:
         for row, other in pairs.tolist():
             if found.earlier[row] >= 0:
                 continue
-            stays = other if found.earlier[other] < 0 else int(found.earlier[other])
+            stays = other
+            while found.earlier[stays] >= 0:
+                stays = int(found.earlier[stays])
             alike = min(map(similarity, sides(row), sides(stays)))
             if self._threshold is not None and alike >= self._threshold:
                 found.earlier[row], found.similarity[row] = stays, alike
