@@ -54,6 +54,14 @@ def test_layout_and_case_do_not_hide_a_copy(separator: str, case: Any) -> None:
     assert ("ngram", "prompt") in rules(found(text, ""))
 
 
+def test_operators_count_as_words_where_blanks_set_them_apart() -> None:
+    built = BenchmarkIndex(10)
+    built.add_problem("made", "1", {"solution": "while b : a , b = b , a % b"})
+    hits = built.find(sides_of("?", "def gcd(a, b):\n    while b : a , b = b , a"))
+    assert [hit.evidence for hit in hits] == ["10 words: while b : a , b = b , a"]
+    assert not built.find(sides_of("?", "while b: a, b = b, a % b"))
+
+
 def test_tests_of_a_benchmark_are_found_too() -> None:
     assert ("ngram", "answer") in rules(found("?", PROBLEM["test"]))
 

@@ -82,10 +82,11 @@ def test_the_page_shows_the_same_and_runs_no_text_of_a_row(
 
 def test_control_characters_do_not_steer_the_terminal(tmp_path: Path, tokenizer: Tokenizer) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"prompt": "a\x1b[31m", "completion": "b\x07"}))
+    path.write_text(json.dumps({"prompt": "a\x1b[31m", "completion": "b\x07\r\nc"}))
     (row,) = shown_rows(path, tokenizer, limit=1, skip=0)
     assert not {"\x1b", "\x07"} & set(as_text(row).plain)
-    assert "\\u001b" in as_text(row).plain
+    assert "\\x1b[31m" in as_text(row).plain
+    assert "b\\x07␍\nc" in as_text(row).plain
 
 
 def test_the_verb_prints_and_writes_a_page(model: Path, table: Path, tmp_path: Path) -> None:
