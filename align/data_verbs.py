@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from align.alone import do_stage, model_path, settings_of, table_path
 from align.context import console
 from align.errors import RecipeError
 from align.manifest import read_manifest
-from align.settings import DataSettings
+from align.settings import KNOWN_BENCHMARKS, DataSettings
 from align.tables import resolve_table
 from align.verbs import ModelOption, SeedOption, SetOption
 
@@ -55,9 +53,15 @@ def data(
     settings: DataSettings = settings_of(DataSettings, given, overrides)
     inputs = {f"rows.{i}": table_path(source.path) for i, source in enumerate(settings.rows)}
     inputs.update({f"tasks.{i}": table_path(name) for i, name in enumerate(settings.tasks)})
+    for name in settings.decontaminate:
+        if name not in KNOWN_BENCHMARKS:
+            inputs[f"benchmark.{name}"] = table_path(name)
     do_stage("data", settings, inputs, out, seed=seed)
-    if manifest := read_manifest(out):
-        _print_sources(manifest["details"]["sources"])
+    manifest = read_manifest(out)
+    if manifest and manifest["details"]["sources"]:
+        from align.report.sources import sources_table
+
+        console.print(sources_table(manifest["details"]["sources"]))
 
 
 def _source(name: str) -> dict[str, Any]:
@@ -68,23 +72,6 @@ def _source(name: str) -> dict[str, Any]:
         return {"path": path, "weight": float(weight)}
     except ValueError:
         raise RecipeError(f"--rows {name}: write TABLE or TABLE=WEIGHT") from None
-
-
-def _print_sources(sources: Sequence[Mapping[str, Any]]) -> None:
-    table = Table("source", "layout", "read", "left out", "kept", "weight", "used")
-    for source in sources:
-        out = [f"{kind.replace('_', ' ')} {count:,}" for kind, count in source["dropped"].items()]
-        table.add_row(
-            escape(source["source"]),
-            ", ".join(source["layouts"]),
-            f"{source['read']:,}",
-            ", ".join(out) or "none",
-            f"{source['kept']:,}",
-            f"{source['weight']:g}",
-            f"{source['used']:,}",
-        )
-    if sources:
-        console.print(table)
 
 
 @data_app.command()

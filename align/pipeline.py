@@ -11,7 +11,7 @@ from typing import Any
 from align.errors import RecipeError
 from align.manifest import path_sha
 from align.recipe import Recipe
-from align.settings import FimSettings, Settings, SftSettings
+from align.settings import KNOWN_BENCHMARKS, FimSettings, Settings, SftSettings
 from align.tables import resolve_table
 
 
@@ -119,10 +119,17 @@ class _Compiler:
             return External(key, Path(name), lambda: f"hub:{name}")
         return External(key, path, partial(path_sha, path))
 
-    def against(self, named: Sequence[str]) -> list[str]:
-        """What is measured must not be trained on, whether the recipe says so or not."""
+    def against(self, key: str, named: Sequence[str], inputs: dict[str, Ref]) -> list[str]:
+        """Returns the benchmarks that rows must not overlap, and adds those that are tables.
+
+        What is measured must not be trained on, whether the recipe says so or not.
+        """
         measured = self.recipe.eval.benchmarks if self.recipe.eval else {}
-        return list(dict.fromkeys([*named, *(name for name in measured if name != "held_out")]))
+        names = list(dict.fromkeys([*named, *(name for name in measured if name != "held_out")]))
+        for name in names:
+            if name not in KNOWN_BENCHMARKS:
+                inputs[f"benchmark.{name}"] = self.table(f"{key}: {name}", name)
+        return names
 
     def data(self) -> None:
         data = self.recipe.data
@@ -131,7 +138,7 @@ class _Compiler:
             inputs[f"rows.{index}"] = self.table(f"data.rows[{index}]", source.path)
         for index, name in enumerate(data.tasks):
             inputs[f"tasks.{index}"] = self.table(f"data.tasks[{index}]", name)
-        against = self.against(data.decontaminate)
+        against = self.against("data.decontaminate", data.decontaminate, inputs)
         settings = data.model_copy(update={"decontaminate": against})
         self.add("data", "data", "reads, cleans, mixes, splits", settings, inputs)
 
@@ -185,7 +192,7 @@ class _Compiler:
 
         corpus = External("fim.corpus", Path(), partial(corpus_sha, settings))
         inputs: dict[str, Ref] = {"model": self.start, "corpus": corpus}
-        against = self.against(settings.decontaminate)
+        against = self.against("fim.decontaminate", settings.decontaminate, inputs)
         settings = settings.model_copy(update={"decontaminate": against})
         self.add("fim", "fim", "cuts infilling rows from source files", settings, inputs)
 

@@ -111,6 +111,15 @@ class QualitySettings(Settings):
         return self
 
 
+#: Benchmarks that need no file: they come with a package.
+KNOWN_BENCHMARKS = (
+    "humaneval",
+    "humaneval_infilling",
+    "humaneval_infilling_single_line",
+    "humaneval_infilling_random_span_light",
+)
+
+
 class DataSettings(Settings):
     """Instruction rows and tasks: where from, what is taken out, what is held out."""
 
@@ -118,7 +127,8 @@ class DataSettings(Settings):
     tasks: list[str] = Field(default_factory=list, description="tables of tasks")
     decontaminate: list[str] = Field(
         default=["humaneval"],
-        description="benchmarks whose text must not be in it; those of `eval` are added",
+        description="benchmarks whose text must not be in it, by name or as tables; those of "
+        "`eval` are added",
     )
     ngram: Positive = Field(default=10, description="words in a row that count as contamination")
     lcs_words: Positive | None = Field(

@@ -16,6 +16,7 @@ from align.data.chat_rows import chat_fault
 from align.data.formats import read_conversation
 from align.errors import CheckpointError, InputError
 from align.fim.formats import encode_fim
+from align.report.words import visible
 from align.tables import read_rows
 
 _TRAINED = "bold green"
@@ -93,6 +94,8 @@ def _shown(place: str, row: Mapping[str, Any], tokenizer: Tokenizer) -> ShownRow
 
 def _encode(row: Mapping[str, Any], tokenizer: Tokenizer) -> Encoded:
     if fim := row.get("fim"):
+        if fim.get("wrapper") not in (None, "raw"):
+            raise InputError(f"the FIM wrapper {fim['wrapper']!r} is not known; use `raw`")
         return encode_fim(tokenizer, fim["prefix"], fim["middle"], fim["suffix"])
     messages = read_conversation(row).messages
     fault = chat_fault(messages)
@@ -106,7 +109,8 @@ def _runs(encoded: Encoded, tokenizer: Tokenizer) -> Iterator[Run]:
     for trained, group in groupby(pairs, key=lambda pair: pair[1] != IGNORED):
         ids = [token for token, _ in group]
         text = cast(Any, tokenizer).decode(ids, skip_special_tokens=False)
-        yield Run(text, len(ids), trained)
+        # Carriage returns are tokens too, and `visible` would make them line ends.
+        yield Run(text.replace("\r", "␍"), len(ids), trained)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -130,20 +134,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def as_text(row: ShownRow) -> Text:
     """Returns a row for the terminal; what could steer the terminal is shown as a symbol."""
-    head = Text(f"{row.place}  {row.title}", style="bold")
+    head = Text(visible(f"{row.place}  {row.title}"), style="bold")
     if row.fault:
-        return head.append(f"\nnot trainable: {row.fault}\n", style="red")
+        return head.append(f"\nnot trainable: {visible(row.fault)}\n", style="red")
     head.append(f"  {row.trained} of {row.tokens} tokens trained\n", style="not bold")
     for run in row.runs:
-        head.append(_visible(run.text), style=_TRAINED if run.trained else _GIVEN)
+        head.append(visible(run.text), style=_TRAINED if run.trained else _GIVEN)
     return head.append("\n")
-
-
-def _visible(text: str) -> str:
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else f"\\u{ord(letter):04x}"
-        for letter in text
-    )
 
 
 def as_html(rows: list[ShownRow], table: str) -> str:
@@ -151,4 +148,5 @@ def as_html(rows: list[ShownRow], table: str) -> str:
     environment = Environment(
         loader=PackageLoader("align", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["visible"] = visible
     return environment.get_template("showing.html.j2").render(rows=rows, table=table)

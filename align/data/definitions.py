@@ -17,6 +17,7 @@ _NAME_FIRST = re.compile(
 _TYPE_FIRST = re.compile(r"\b(?!return\b|new\b|else\b)[A-Za-z_][\w<>\[\],.:]*[\s&*]+(\w+)\s*\(")
 _BODY = re.compile(r"\s*(?:const\b|noexcept\b|throws\s+[\w.,\s]+)?\s*\{")
 _NOT_PARAMETERS = frozenset({"self", "cls", "this"})
+_ANNOTATION = re.compile(r"(?<!:):(?!:)")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _WORD_OF_NAME = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
@@ -69,7 +70,7 @@ def _parenthesised(text: str, start: int) -> str | None:
 def _parameters(inside: str, *, type_first: bool) -> tuple[str, ...]:
     found = []
     for part in _split(inside):
-        named = part.partition("=")[0].partition(":")[0]
+        named = _ANNOTATION.split(part.partition("=")[0])[0]
         identifiers = [name for name in _IDENTIFIER.findall(named) if name not in ("mut", "ref")]
         if identifiers:
             found.append(identifiers[-1 if type_first else 0])

@@ -26,6 +26,7 @@ _BANDS = 32
 # Hash values of prompt and of answer in a band: two sides of similarity 0.8 share one of the bands
 # with a probability of 1 - (1 - 0.8 ** 6) ** 32 = 0.9999.
 _ROWS = 3
+_LAST = 8  # rows of one key that a row is compared with, beside the first
 _BUFFERED = 1024  # rows
 _SHIFT = np.uint64(32)
 _generator = np.random.default_rng(1997)
@@ -129,6 +130,11 @@ class DuplicateFinder:
         for path in self._paths:
             path.unlink()
         self._decide(pairs, found, spool)
+        # An equal row of one that went out goes out by what that one did.
+        for row in np.flatnonzero((found.earlier >= 0) & (found.earlier[found.earlier] >= 0)):
+            equal = found.earlier[row]
+            found.earlier[row] = found.earlier[equal]
+            found.similarity[row] = found.similarity[equal]
         return found
 
     def _decide(self, pairs: NDArray[np.int64], found: Duplicates, spool: Spool) -> None:
@@ -141,7 +147,9 @@ class DuplicateFinder:
         for row, other in pairs.tolist():
             if found.earlier[row] >= 0:
                 continue
-            stays = other if found.earlier[other] < 0 else int(found.earlier[other])
+            stays = other
+            while found.earlier[stays] >= 0:
+                stays = int(found.earlier[stays])
             alike = min(map(similarity, sides(row), sides(stays)))
             if self._threshold is not None and alike >= self._threshold:
                 found.earlier[row], found.similarity[row] = stays, alike
@@ -156,12 +164,13 @@ def _candidates(path: Path) -> NDArray[np.int64]:
     """Returns the pairs (row, earlier row) of equal keys: with the first such row and the last."""
     keys = np.fromfile(path, dtype=np.uint64)
     order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    repeats = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
+    places = np.arange(len(keys))
     opens = np.ones(len(keys), dtype=bool)
-    opens[repeats] = False
-    firsts = np.maximum.accumulate(np.where(opens, np.arange(len(keys)), 0))
-    rows = order[repeats]
-    with_first = np.stack([rows, order[firsts[repeats]]], axis=1)
-    with_last = np.stack([rows, order[repeats - 1]], axis=1)
-    return np.concatenate([with_first, with_last])
+    opens[1:] = keys[order[1:]] != keys[order[:-1]]
+    firsts = np.maximum.accumulate(np.where(opens, places, 0))
+    repeats = places[~opens]
+    pairs = [np.stack([order[repeats], order[firsts[repeats]]], axis=1)]
+    for back in range(1, _LAST + 1):
+        inside = repeats[repeats - back > firsts[repeats]]
+        pairs.append(np.stack([order[inside], order[inside - back]], axis=1))
+    return np.concatenate(pairs)

@@ -33,7 +33,7 @@ _NAMES = frozenset(get_args(SupportedLanguage)) - NOT_CODE | frozenset(ALIASES.v
 # One mark of these stands in other languages too.
 _TWO_MARKS = frozenset({"haskell", "php", "r", "json", "swift", "lua", "scala", "kotlin", "perl"})
 _PROSE = re.compile(
-    r"^[ \t]*(?:[A-Z][a-z']*|\d+\.|[*-])(?:[ ,]+[\w'()\"`.,:/-]+){3,}[ \t]*$", re.MULTILINE
+    r"^[ \t]*(?:[A-Z][a-z']*|\d+\.|[*-])(?:[ ,]+[\w'()\"`.,:;?!/-]+){3,}[ \t]*$", re.MULTILINE
 )
 _PATTERNS = {
     name: tuple(re.compile(mark, re.MULTILINE) for mark in marks) for name, marks in MARKS.items()

@@ -121,7 +121,7 @@ MARKS: dict[str, tuple[str, ...]] = {
     "bash": (
         r"^#!/.*sh\b",
         r"^\s*(?:fi|done|esac)\b",
-        r"\$\(|\$\{?\w+\}?|\bthen\s*$",
+        r"\$\(|\$\{?[A-Za-z_]\w*|\bthen\s*$",
         r"^\s*(?:sudo|apt|cd|ls|grep|find|awk|sed|tar|curl|chmod|mkdir|git|docker|pip|df|ps) ",
         r"\| ?(?:grep|awk|sort|head|tail|wc|xargs|sed|cut)\b",
     ),

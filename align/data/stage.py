@@ -21,7 +21,8 @@ def run(
 ) -> Summary:
     """Reads, checks, decontaminates, deduplicates, mixes and splits.
 
-    Inputs are named `rows.0`, `rows.1`, ... and `tasks.0`, ... Writes `rows`, `tasks`, `held_out`;
+    Inputs are named `rows.0`, `rows.1`, ..., `tasks.0`, ..., and `benchmark.NAME` for benchmarks
+    that are tables. Writes `rows`, `tasks`, `held_out`;
     `dropped`, one line for every row or task that can't be used; and `contamination`, one line for
     every overlap with a benchmark. Held-out tasks are a benchmark for the rows too.
 
@@ -30,7 +31,7 @@ def run(
     """
     index = BenchmarkIndex(settings.ngram, settings.lcs_words, settings.lcs_share)
     for name in settings.decontaminate:
-        index.add_benchmark(name)
+        index.add_benchmark(name, inputs.get(f"benchmark.{name}"))
     with (
         out.table("dropped", schemas.DROPPED, "drop_id") as drops,
         out.table("contamination", schemas.CONTAMINATION, "hit_id") as overlaps,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from align.data.decontaminate import BenchmarkIndex
 from align.data.duplicates import band_keys, shingles, similarity
@@ -21,18 +22,24 @@ class Cleaner:
 
     Args:
         settings: Benchmarks and thresholds.
-        words: Returns the words of an earlier file by its number.
+        text: Returns an earlier file by its number.
+        tables: Where the benchmarks are that are not known by their name.
 
     Raises:
         InputError: A benchmark is not there.
     """
 
-    def __init__(self, settings: FimSettings, text: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        settings: FimSettings,
+        text: Callable[[int], str],
+        tables: Mapping[str, Path],
+    ) -> None:
         self._threshold = settings.near_duplicate
         self._text = text
         self._index = BenchmarkIndex(settings.ngram)
         for name in settings.decontaminate:
-            self._index.add_benchmark(name)
+            self._index.add_benchmark(name, tables.get(name))
         self._bands: list[dict[int, int]] = [{} for _ in range(_BANDS)]
 
     def fault(self, number: int, text: str) -> tuple[str, str] | None:

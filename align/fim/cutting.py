@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
 
 from align.artifacts import Row, canonical_json, short_id
 from align.chat import Tokenizer, encode_text
@@ -43,6 +44,7 @@ class Cutter:
         tokenizer: Counts tokens.
         seed: Fixes every draw.
         skip: Told of each file that is left out.
+        tables: Benchmarks that are tables, by name.
 
     Attributes:
         counts: `files_read`, `bytes_read` and `unparsable` so far.
@@ -55,6 +57,7 @@ class Cutter:
         tokenizer: Tokenizer,
         seed: int,
         skip: OnSkip,
+        tables: Mapping[str, Path] | None = None,
     ) -> None:
         self._files = list(files)
         random.Random(seed).shuffle(self._files)
@@ -63,7 +66,7 @@ class Cutter:
         self._seed = seed
         self._skip = skip
         self._usable: dict[int, bool] = {}
-        self._cleaner = Cleaner(settings, self._text)
+        self._cleaner = Cleaner(settings, self._text, tables or {})
         self._numbers = {(f.repo, f.path): number for number, f in enumerate(self._files)}
         self.counts: Counter[str] = Counter()
 

@@ -37,7 +37,12 @@ def run(
         fim_tokens(tokenizer)
     skips = Skips(context)
     files, others = list_corpus(settings, skips.add)
-    cutter = Cutter(files, settings, tokenizer, context.seed, skips.add)
+    tables = {
+        name.removeprefix("benchmark."): path
+        for name, path in inputs.items()
+        if name.startswith("benchmark.")
+    }
+    cutter = Cutter(files, settings, tokenizer, context.seed, skips.add, tables)
     levels: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     repos: Counter[str] = Counter()

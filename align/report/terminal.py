@@ -11,6 +11,7 @@ from rich.text import Text
 from align.report import words
 from align.report.collect import RunView, collect
 from align.report.evaluations import Evaluation, benchmark_names, comparisons
+from align.report.sources import sources_table
 from align.report.stages import Stage
 
 _MOST_COUNTS = 6
@@ -34,6 +35,9 @@ def print_report(run_folder: Path) -> None:
     else:
         console.print("No checkpoint was evaluated yet.")
     console.print(_stages(view))
+    data = view.stage("data")
+    if data and data.details.get("sources"):
+        console.print(sources_table(data.details["sources"]))
     console.print(_pairs(view))
     if view.absent:
         console.print(
