@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from align.errors import ArtifactError, InputError
+from align.idset import IdSet
 
 Row = dict[str, Any]
 
@@ -172,7 +173,7 @@ class TableWriter:
         self._first_pending = 0.0
         self._next_shard = 0
         self._hash = ContentHash()
-        self.done: set[str] = set()
+        self.done = IdSet()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -251,7 +252,8 @@ class TableWriter:
                     f"move {self.folder} away, or give another --out"
                 )
             column = pq.read_table(path, columns=[self._id_column]).column(0)
-            self.done.update(str(value) for value in column.to_pylist())
+            for value in column.to_pylist():
+                self.done.add(str(value))
             self._hash.merge(ContentHash(int(footer["hash"], 16), int(footer["rows"])))
             self._next_shard = int(path.stem.rsplit("-", 1)[1]) + 1
 

@@ -11,7 +11,7 @@ from typing import Any
 from align import rows as schemas
 from align.artifacts import Row, write_atomic, write_parquet
 from align.context import progress_bar
-from align.data.stage import task_row
+from align.data.tasks import task_row
 from align.errors import ArtifactError, InputError, RecipeError
 from align.settings import SandboxSettings
 from align.tables import read_rows

@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from align import sandbox_verbs, verbs
+from align import data_verbs, sandbox_verbs, verbs
 from align.context import console
 from align.errors import AlignError, RecipeError
 
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(no_args_is_help=True, help="Look at, copy and check the shipped recipes.")
 app.add_typer(recipes_app, name="recipes")
+data_verbs.register(app)
 verbs.register(app)
 sandbox_verbs.register(app)
 

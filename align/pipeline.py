@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from align.errors import RecipeError
 from align.manifest import path_sha
 from align.recipe import Recipe
-from align.settings import Settings, SftSettings
+from align.settings import KNOWN_BENCHMARKS, FimSettings, Settings, SftSettings
 from align.tables import resolve_table
 
 
@@ -119,13 +119,28 @@ class _Compiler:
             return External(key, Path(name), lambda: f"hub:{name}")
         return External(key, path, partial(path_sha, path))
 
+    def against(self, key: str, named: Sequence[str], inputs: dict[str, Ref]) -> list[str]:
+        """Returns the benchmarks that rows must not overlap, and adds those that are tables.
+
+        What is measured must not be trained on, whether the recipe says so or not.
+        """
+        measured = self.recipe.eval.benchmarks if self.recipe.eval else {}
+        names = list(dict.fromkeys([*named, *(name for name in measured if name != "held_out")]))
+        for name in names:
+            if name not in KNOWN_BENCHMARKS:
+                inputs[f"benchmark.{name}"] = self.table(f"{key}: {name}", name)
+        return names
+
     def data(self) -> None:
         data = self.recipe.data
         inputs: dict[str, Ref] = {}
-        for kind, names in (("rows", data.rows), ("tasks", data.tasks)):
-            for index, name in enumerate(names):
-                inputs[f"{kind}.{index}"] = self.table(f"data.{kind}[{index}]", name)
-        self.add("data", "data", "reads, splits, decontaminates", data, inputs)
+        for index, source in enumerate(data.rows):
+            inputs[f"rows.{index}"] = self.table(f"data.rows[{index}]", source.path)
+        for index, name in enumerate(data.tasks):
+            inputs[f"tasks.{index}"] = self.table(f"data.tasks[{index}]", name)
+        against = self.against("data.decontaminate", data.decontaminate, inputs)
+        settings = data.model_copy(update={"decontaminate": against})
+        self.add("data", "data", "reads, cleans, mixes, splits", settings, inputs)
 
     def sft(self, name: str, settings: SftSettings, title: str) -> None:
         sources = {"data": Upstream("data", "rows")}
@@ -171,6 +186,15 @@ class _Compiler:
             inputs["held_out"] = Upstream("data", "held_out")
         extra = {**self.serving, **self.sandbox}
         self.add(f"eval.{name}", "evaluation", "pass@1 of the checkpoint", settings, inputs, extra)
+
+    def fim(self, settings: FimSettings) -> None:
+        from align.fim import corpus_sha
+
+        corpus = External("fim.corpus", Path(), partial(corpus_sha, settings))
+        inputs: dict[str, Ref] = {"model": self.start, "corpus": corpus}
+        against = self.against("fim.decontaminate", settings.decontaminate, inputs)
+        settings = settings.model_copy(update={"decontaminate": against})
+        self.add("fim", "fim", "cuts infilling rows from source files", settings, inputs)
 
     def round(self) -> None:
         dpo = self.recipe.dpo
@@ -237,12 +261,7 @@ def compile_recipe(recipe: Recipe, base: Path) -> list[Instance]:
         plan.sft("fine", sft.fine, "on answers chosen by rejection sampling")
         plan.evaluate("fine", plan.policy)
     if recipe.fim:
-        from align.fim import corpus_sha
-
-        corpus = External("fim.corpus", Path(), partial(corpus_sha, recipe.fim))
-        plan.add(
-            "fim", "fim", "cuts infilling rows from source files", recipe.fim, {"corpus": corpus}
-        )
+        plan.fim(recipe.fim)
     if sft.mixed:
         plan.sft("mixed", sft.mixed, "supervised rows and a share of infilling")
         if recipe.dpo is None:

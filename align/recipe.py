@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from align.errors import RecipeError
 from align.settings import (
+    KNOWN_BENCHMARKS,
     DataSettings,
     DpoSettings,
     EvalSettings,
@@ -203,6 +204,8 @@ def _explain(model: type[BaseModel], issue: Any) -> str:
 def _model_at(model: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | None:
     current: type[BaseModel] | None = model
     for part in path:
+        if isinstance(part, int):
+            continue  # an entry of a list, whose model is known already
         field = current.model_fields.get(str(part)) if current else None
         current = _model_in(field.annotation) if field else None
     return current
@@ -211,7 +214,10 @@ def _model_at(model: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) in (
+        typing.Union,
+        list,
+    ):
         return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
     return None
 
@@ -222,17 +228,23 @@ def check_files(recipe: Recipe, base: Path) -> None:
     Raises:
         RecipeError: Names the key and the file.
     """
-    for key in ("rows", "tasks"):
-        for index, name in enumerate(getattr(recipe.data, key)):
+    for key, names in _tables(recipe).items():
+        for index, name in enumerate(names):
+            if key == "decontaminate" and name in KNOWN_BENCHMARKS:
+                continue
             if resolve_table(name, base) is None and not looks_like_hub_id(name):
                 raise RecipeError(
                     f"data.{key}[{index}] = {name}: no such file or folder (looked here, beside "
                     "the recipe and below $ALIGN_DATA)"
                 )
     if recipe.fim:
+        from align.fim.sources import source_kind
+
         for index, name in enumerate(recipe.fim.corpus):
-            if name != "installed" and not Path(name).is_dir():
-                raise RecipeError(f"fim.corpus[{index}] = {name}: no such folder")
+            if source_kind(name) is None:
+                raise RecipeError(
+                    f"fim.corpus[{index}] = {name}: no folder, git repository, archive or Hub id"
+                )
     rubric = recipe.judge.rubric if recipe.judge else ""
     if rubric.endswith((".yaml", ".yml")) and not Path(rubric).is_file():
         raise RecipeError(f"judge.rubric = {rubric}: no such file")
@@ -240,11 +252,20 @@ def check_files(recipe: Recipe, base: Path) -> None:
         raise RecipeError(f"model = {recipe.model}: no such folder, and no Hub id (owner/name)")
 
 
+def _tables(recipe: Recipe) -> dict[str, list[str]]:
+    data = recipe.data
+    return {
+        "rows": [source.path for source in data.rows],
+        "tasks": data.tasks,
+        "decontaminate": data.decontaminate,
+    }
+
+
 def copy_recipe(source: Path) -> str:
     """Returns a recipe's text with the tables beside it named by their full path."""
     text = source.read_text(encoding="utf-8")
-    data = load_recipe(source).data
-    for name in (*data.rows, *data.tasks):
+    tables = _tables(load_recipe(source))
+    for name in (name for names in tables.values() for name in names):
         if not Path(name).is_absolute() and (source.parent / name).exists():
             text = text.replace(name, str((source.parent / name).resolve()))
     return text

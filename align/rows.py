@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from align.settings import CHECKLIST
+
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))
 
 #: One candidate answer of a policy. `text` is the raw completion without the prefill; `code` is
@@ -119,6 +121,42 @@ TRAIN_ROW = pa.schema(
         ("weight", pa.float64()),
         ("origin", pa.large_string()),
         ("licence", pa.string()),
+    ]
+)
+
+#: A row as the data stage writes it. `language` is the programming language, `unknown`, or
+#: `no code`; `checklist` and `quality` are null where nobody scored the row.
+DATA_ROW = pa.schema(
+    [
+        *TRAIN_ROW,
+        ("language", pa.string()),
+        ("checklist", pa.struct([(item, pa.float64()) for item in CHECKLIST])),
+        ("quality", pa.float64()),
+    ]
+)
+
+#: A row that the data stage left out. `kind` is why in a word, `reason` in a sentence.
+DROPPED = pa.schema(
+    [
+        ("drop_id", pa.string()),
+        ("source", pa.string()),
+        ("place", pa.string()),
+        ("kind", pa.string()),
+        ("reason", pa.large_string()),
+    ]
+)
+
+#: One overlap with a benchmark's problem; a row or task may have several. `rule` is `ngram`, `lcs`
+#: or `entry_point`, `side` is `prompt` or `answer`.
+CONTAMINATION = pa.schema(
+    [
+        ("hit_id", pa.string()),
+        ("place", pa.string()),
+        ("side", pa.string()),
+        ("benchmark", pa.string()),
+        ("problem", pa.string()),
+        ("rule", pa.string()),
+        ("evidence", pa.large_string()),
     ]
 )
 

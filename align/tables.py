@@ -5,14 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NoReturn, cast
 
 from align.artifacts import read_parquet, read_shards, shard_paths
 from align.errors import InputError
 
 Row = dict[str, Any]
+BadRow = Callable[[str, str], None]
+"""Is told of a row that can't be read: its place, and why."""
+
+_TABLE_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")
+_BOM = b"\xef\xbb\xbf"
+_CHUNK = 1 << 16
 
 
 def resolve_table(location: str | Path, base: Path | None = None) -> Path | None:
@@ -27,83 +33,150 @@ def resolve_table(location: str | Path, base: Path | None = None) -> Path | None
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
-def read_rows(location: str | Path) -> Iterator[tuple[str, Row]]:
+def read_rows(
+    location: str | Path,
+    on_bad: BadRow | None = None,
+    *,
+    split: str = "train",
+    subset: str | None = None,
+) -> Iterator[tuple[str, Row]]:
     """Yields (place, row) of a table; `place` names file and line or row for error messages.
 
-    A folder is read by its shards, or else by all its parquet and JSONL files in order.
+    A folder is read by its shards, or else by all its parquet, JSONL and JSON files in order. Files
+    are read piece by piece, so that memory does not grow with them.
+
+    Args:
+        location: A path, or a Hub id.
+        on_bad: Is told of each row that can't be read, and reading goes on. Without it the first
+            such row is an error.
+        split: Split of a Hub data set.
+        subset: Subset (configuration) of a Hub data set.
 
     Raises:
         InputError: Nothing is there, or a line or file can't be read.
     """
+    bad = on_bad or _refuse
     path = resolve_table(location)
     if path is None:
-        yield from _read_hub(str(location))
+        yield from _read_hub(str(location), split, subset)
     elif path.is_dir():
         if shard_paths(path):
             for index, row in enumerate(read_shards(path)):
                 yield f"{path} row {index}", row
             return
-        names = [p for p in sorted(path.iterdir()) if _reader_known(p)]
+        names = [p for p in sorted(path.iterdir()) if p.name.endswith(_TABLE_ENDINGS)]
         if not names:
-            raise InputError(f"{path} holds no parquet or JSONL file")
+            raise InputError(
+                f"{path} holds no parquet, JSONL or JSON file; name the folder that does"
+            )
         for name in names:
-            yield from read_rows(name)
+            yield from read_rows(name, on_bad)
     elif path.suffix == ".parquet":
         for index, row in enumerate(read_parquet(path)):
             yield f"{path} row {index}", row
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
-        yield from _read_jsonl(path)
+        yield from _read_jsonl(path, bad)
     elif path.suffix == ".json":
-        yield from _read_json(path)
+        yield from _read_json(path, bad)
     else:
         raise InputError(f"{path}: give a folder of shards, .parquet, .jsonl, .jsonl.gz or .json")
 
 
-def _reader_known(path: Path) -> bool:
-    return path.name.endswith((".parquet", ".jsonl", ".jsonl.gz"))
+def _refuse(place: str, reason: str) -> NoReturn:
+    raise InputError(f"{place} {reason}")
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[str, Row]]:
+def _read_jsonl(path: Path, bad: BadRow) -> Iterator[tuple[str, Row]]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with cast(IO[str], opener(path, "rt", encoding="utf-8")) as stream:
+        with cast(IO[bytes], opener(path, "rb")) as stream:
             for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield f"{path}:{number}", _parse_object(line, f"{path}:{number}")
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+                if number == 1:
+                    line = line.removeprefix(_BOM)
+                if not line.strip():
+                    continue
+                place = f"{path}:{number}"
+                try:
+                    row = json.loads(line.decode())
+                except UnicodeDecodeError as error:
+                    bad(place, f"is no UTF-8: byte {error.start} of the line")
+                except (ValueError, RecursionError) as error:
+                    bad(place, f"is no JSON: {error}")
+                else:
+                    if isinstance(row, dict):
+                        yield place, row
+                    else:
+                        bad(place, f"must be a JSON object, not {type(row).__name__}")
+    except (OSError, EOFError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
 
 
-def _parse_object(line: str, place: str) -> Row:
+def _read_json(path: Path, bad: BadRow) -> Iterator[tuple[str, Row]]:
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{place} is no JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise InputError(f"{place}: a row must be a JSON object, not {type(row).__name__}")
-    return row
-
-
-def _read_json(path: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with path.open(encoding="utf-8-sig") as stream:
+            first = next((line.lstrip() for line in stream if line.strip()), "")
+        if not first.startswith("["):
+            # Many files named .json hold one object a line.
+            if not first.startswith("{"):
+                raise InputError(f"{path}: expected a JSON list of objects, or one object a line")
+            yield from _read_jsonl(path, bad)
+            return
+        with path.open(encoding="utf-8-sig") as stream:
+            for line_number, value in _list_items(stream, path):
+                place = f"{path}:{line_number}"
+                if isinstance(value, dict):
+                    yield place, value
+                else:
+                    bad(place, f"must be a JSON object, not {type(value).__name__}")
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read as JSON: {error}") from error
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: expected a JSON list of objects")
-    for index, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise InputError(f"{path} row {index}: a row must be a JSON object")
-        yield f"{path} row {index}", row
 
 
-def _read_hub(name: str) -> Iterator[tuple[str, Row]]:
+def _list_items(stream: IO[str], path: Path) -> Iterator[tuple[int, Any]]:
+    """Yields (line, item) of one JSON list without holding more than an item in memory."""
+    decoder = json.JSONDecoder()
+    text, line = "", 1
+    wanted = _CHUNK
+    opened = False
+    while True:
+        chunk = stream.read(wanted)
+        text += chunk
+        position = 0
+        while True:
+            start = position
+            while position < len(text) and (text[position] in " \t\r\n," or not opened):
+                opened = opened or text[position] == "["
+                position += 1
+            line += text.count("\n", start, position)
+            if position == len(text):
+                break
+            if text[position] == "]":
+                return
+            try:
+                value, end = decoder.raw_decode(text, position)
+            except (json.JSONDecodeError, RecursionError) as error:
+                if chunk:
+                    break  # the item may go on in what was not read yet
+                raise InputError(f"{path}:{line} is no JSON from here on: {error}") from error
+            if end == len(text) and chunk:
+                break  # a number may go on
+            yield line, value
+            line += text.count("\n", position, end)
+            position = end
+        if not chunk:
+            raise InputError(f"{path}:{line} ends before its list does: the file was cut")
+        # An item that is longer than what was read is parsed again: then read as much once more.
+        text = text[position:]
+        wanted = max(_CHUNK, len(text))
+
+
+def _read_hub(name: str, split: str, subset: str | None) -> Iterator[tuple[str, Row]]:
     if name.count("/") != 1 or name.startswith((".", "/")) or Path(name).suffix:
         raise InputError(f"{name} is not there (nor below $ALIGN_DATA), and is no Hub id either")
     import datasets
 
     try:
-        rows = datasets.load_dataset(name, split="train", streaming=True)
+        rows = datasets.load_dataset(name, subset, split=split, streaming=True)
         for index, row in enumerate(rows):
             yield f"{name} row {index}", dict(row)
     except Exception as error:  # the hub's client raises errors of many roots

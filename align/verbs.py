@@ -12,7 +12,6 @@ from align.context import console
 from align.errors import InputError, RecipeError
 from align.recipe import parse_settings
 from align.settings import (
-    DataSettings,
     DpoSettings,
     EvalSettings,
     ExportSettings,
@@ -59,7 +58,6 @@ EndpointOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the command."""
     for verb in (
-        data,
         fim,
         sft,
         sample,
@@ -75,28 +73,12 @@ def register(app: typer.Typer) -> None:
         app.command("eval" if verb is evaluate else verb.__name__)(verb)
 
 
-def data(
-    out: OutOption,
-    rows: Annotated[list[str] | None, typer.Option(help="Chat rows; may be given again.")] = None,
-    tasks: Annotated[list[str] | None, typer.Option(help="Tasks; may be given again.")] = None,
-    overrides: SetOption = None,
-    seed: SeedOption = 0,
-) -> None:
-    """Reads chat rows and tasks, checks and decontaminates them, and holds tasks out.
-
-    Example: align data --rows chats.jsonl --tasks tasks.jsonl --out data --set held_out=0.1
-    """
-    settings = settings_of(DataSettings, {"rows": rows, "tasks": tasks}, overrides)
-    inputs = {}
-    for kind, names in (("rows", settings.rows), ("tasks", settings.tasks)):
-        inputs.update({f"{kind}.{i}": table_path(name) for i, name in enumerate(names)})
-    do_stage("data", settings, inputs, out, seed=seed)
-
-
 def fim(
+    model: ModelOption,
     out: OutOption,
     corpus: Annotated[
-        list[str] | None, typer.Option(help="Folder of source files; may be given again.")
+        list[str] | None,
+        typer.Option(help="Folder, git repository, archive or Hub id; may be given again."),
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Rows to cut.")] = None,
     overrides: SetOption = None,
@@ -104,10 +86,13 @@ def fim(
 ) -> None:
     """Cuts fill-in-the-middle rows from source files (default: the installed packages).
 
-    Example: align fim --corpus ~/src/project --rows 500 --out fim.parquet
+    The model's tokenizer counts the tokens.
+
+    Example: align fim --model Qwen/Qwen2.5-Coder-0.5B --corpus ~/src/project --rows 500 --out fim
     """
     settings = settings_of(FimSettings, {"corpus": corpus, "rows": rows}, overrides)
-    do_stage("fim", settings, {}, out, table="rows", seed=seed)
+    inputs = {"model": model_path(model)}
+    do_stage("fim", settings, inputs, out, table="rows", seed=seed)
 
 
 def sft(

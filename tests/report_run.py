@@ -148,6 +148,13 @@ def make_evaluation(folder: Path, checkpoint: str) -> None:
             "settings": {"max_tokens": 400, "model": checkpoint, "weights_sha": checkpoint},
             "problems": problems,
         }
+    benchmarks["humaneval_infilling"]["boundaries"] = {
+        "exact_match": 0.25,
+        "fence_rate": 0.125,
+        "prose_rate": 0.0625,
+        "suffix_bleed_rate": 0.375,
+        "runs_on_rate": 0.6875,
+    }
     table(folder / f"eval.{checkpoint}/verdicts", schemas.VERDICT, "verdict_id", rows)
     write_json(folder / f"eval.{checkpoint}/result.json", {"benchmarks": benchmarks})
     stage(
@@ -274,8 +281,23 @@ def make_data(folder: Path) -> None:
         folder,
         "data",
         counts={"rows": 7, "tasks": 15, "held_out": 0, "contaminated": 1, "bad_row": 30},
-        details={"skipped": skipped, "decontaminated_against": ["humaneval"]},
-        settings={"ngram": 10, "rows": ["rows.jsonl"]},
+        details={
+            "sources": [
+                {
+                    "source": f"rows.jsonl {HOSTILE}",
+                    "layouts": {"alpaca": 6},
+                    "read": 38,
+                    "dropped": {"contaminated": 1, "bad_row": 30},
+                    "kept": 7,
+                    "weight": 1.0,
+                    "used": 7,
+                }
+            ],
+            "languages": {"python": 5, "no code": 2},
+            "skipped": skipped,
+            "decontaminated_against": ["humaneval"],
+        },
+        settings={"ngram": 10, "rows": [{"path": "rows.jsonl"}]},
         seconds=1.2,
     )
     fim = [{"row_id": f"f-{n}", "kind": "fim", "licence": "BSD-3-Clause"} for n in range(3)]

@@ -55,7 +55,8 @@ def test_an_error_keeps_the_rows_in_the_journal(tmp_path: Path) -> None:
             writer.add(row(number))
         raise RuntimeError("the stage failed")
     with open_table(tmp_path) as writer:
-        assert writer.done == {"r0", "r1", "r2", "r3"}
+        assert all(f"r{number}" in writer.done for number in range(4))
+        assert writer.rows == 4
         writer.add(row(4))
     assert sorted(r["value"] for r in read_shards(tmp_path)) == [0, 1, 2, 3, 4]
 
@@ -88,7 +89,8 @@ def test_a_torn_last_line_is_dropped_and_the_rest_kept(tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
     journal.write_text(journal.read_text(encoding="utf-8")[:-10], encoding="utf-8")
     with open_table(tmp_path) as writer:
-        assert writer.done == {"r0"}
+        assert "r0" in writer.done
+        assert writer.rows == 1
         writer.add(row(1))
     assert sorted(r["id"] for r in read_shards(tmp_path)) == ["r0", "r1"]
 

@@ -35,6 +35,8 @@ def test_a_mistyped_key_exits_with_2_and_names_the_right_one() -> None:
         (["verify", "--tasks", "none.jsonl", "--samples", "s", "--out", "v"], 1, "none.jsonl"),
         (["eval", "--model", "m", "--out", "e", "--bench", "humaneval=x"], 2, "NAME=NUMBER"),
         (["sample", *IN_OUT, "--set", "serving.eagre=1"], 2, "eagre; did you mean eager"),
+        (["data", "--rows", "t"], 2, "needs --out"),
+        (["data", "--rows", "t=much", "--out", "o"], 2, "write TABLE or TABLE=WEIGHT"),
         (["doctor", "--engine", "chroot"], 2, "choose auto, docker or namespaces"),
     ],
 )
@@ -56,6 +58,20 @@ def test_a_stages_folder_is_no_table_but_names_its_tables(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "is a stage's folder; name a table in it: " in done.stderr
     assert str(tmp_path / "data" / "tasks") in done.stderr
+
+
+def test_data_prints_what_became_of_each_source(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a?", "completion": "b."}\n{broken\n')
+    (tmp_path / "b.json").write_text('[{"instruction": "c?", "output": "d."}]')
+    sources = ["--rows", str(tmp_path / "a.jsonl"), "--rows", f"{tmp_path / 'b.json'}=3"]
+    done = run("data", *sources, "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("│")[2:-1] for line in done.stderr.splitlines() if "/completion" in line]
+    assert [[cell.strip() for cell in cells] for cells in lines] == [
+        ["prompt/completion", "2", "bad row 1", "1", "1", "1"]
+    ]
+    (other,) = [line for line in done.stderr.splitlines() if "alpaca" in line]
+    assert [cell.strip() for cell in other.split("│")[4:-1]] == ["none", "1", "3", "3"]
 
 
 def test_a_doctor_who_finds_a_fault_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:

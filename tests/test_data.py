@@ -1,6 +1,10 @@
-"""The data stage: bad rows are listed, benchmarks stay out, problems are split."""
+"""The data stage: bad rows are listed, benchmarks stay out, sources are mixed, problems split."""
 
 import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +12,11 @@ import pytest
 
 from align.data import run
 from align.data.chat_rows import chat_fault
-from align.data.decontaminate import BenchmarkIndex
 from align.errors import InputError
-from align.settings import DataSettings
+from align.settings import CHECKLIST, DataSettings
 from align.stage import Output, Summary
 from align.tables import read_rows
-from tests.conftest import RecordingContext
+from tests.conftest import RecordingBar, RecordingContext
 
 DEMO = Path(__file__).parent.parent / "recipes" / "demo"
 
@@ -43,17 +46,18 @@ def write(path: Path, rows: list[Any]) -> Path:
 
 
 def stage(
-    output: Output, context: RecordingContext, rows: Path | None, tasks: Path | None, **more: Any
+    output: Output,
+    context: RecordingContext,
+    rows: Path | list[dict[str, Any]] | None,
+    tasks: Path | None,
+    **more: Any,
 ) -> Summary:
-    inputs = {}
-    if rows:
-        inputs["rows.0"] = rows
+    sources = [{"path": str(rows)}] if isinstance(rows, Path) else rows or []
+    inputs = {f"rows.{n}": Path(source["path"]) for n, source in enumerate(sources)}
     if tasks:
         inputs["tasks.0"] = tasks
-    settings = DataSettings(
-        rows=[str(rows)] if rows else [], tasks=[str(tasks)] if tasks else [], **more
-    )
-    return run(settings, inputs, output, context)
+    content = {"rows": sources, "tasks": [str(tasks)] if tasks else [], **more}
+    return run(DataSettings.model_validate(content), inputs, output, context)
 
 
 def table(output: Output, name: str) -> list[dict[str, Any]]:
@@ -85,15 +89,65 @@ def test_bad_rows_are_counted_and_listed_with_their_place(
     assert summary.counts["bad_row"] == 2
     assert summary.counts["duplicate"] == 1
     assert summary.details["skipped"][0]["place"].endswith("chats.jsonl:2")
-    assert [event for event, _ in context.events] == ["skip"] * 3
+    assert {row["kind"] for row in table(output, "dropped")} == {"bad_row", "duplicate"}
 
 
-def test_a_line_that_is_no_json_is_an_error_with_its_place(
-    tmp_path: Path, output: Output, context: RecordingContext
+EXPECTED = {
+    2: "is no JSON: ",
+    3: "must be a JSON object, not list",
+    4: "is no UTF-8: byte 15 of the line",
+    5: "is no JSON: ",
+    6: "columns (none) fit no known layout",
+    7: "columns text fit no known layout",
+    8: "messages must be a non-empty list",
+    9: "messages must be a non-empty list",
+    10: "messages[0] needs a role of system, user, assistant",
+    11: "messages[1] needs a role of system, user, assistant",
+    12: "messages[1] calls a tool",
+    13: "messages[0] has content in parts",
+    14: "messages[1] needs content that is text, not int",
+    15: "messages[1] has empty content",
+    16: "messages[1] has content that is no Unicode text: half a character at 1",
+    17: "there is no answer",
+    18: "the last turn is the user's",
+    19: "the assistant speaks first",
+    20: "one of them speaks twice in a row",
+    21: "a system turn stands in the middle",
+    22: "an `instruction` needs `output` or `response` beside it",
+    23: "instruction must be a text, not list",
+    24: "input must be a text, not int",
+    25: "the answer must be a text, not dict",
+    26: "history[0] must be a pair of question and answer",
+    27: "a `prompt` needs `completion` or `response` beside it",
+    28: "completion must be a text, not list",
+    29: "conversations must be a non-empty list of turns",
+    30: "conversations[0] must be an object with `from` and `value`",
+    31: "conversations[0] is from 'function_call'",
+    32: "conversations[0] needs `value`, a text",
+    33: "weight 0 is no positive number",
+    34: "weight '2' is no positive number",
+    35: "weight inf is not finite",
+    36: "checklist must map items to scores",
+    37: "checklist has the unknown item beauty",
+    38: "checklist.clarity is 'high', which is no number",
+    39: "the same messages stand at",
+}
+
+
+def test_every_kind_of_bad_row_gives_its_own_message_and_stops_no_other(
+    output: Output, context: RecordingContext
 ) -> None:
-    rows = write(tmp_path / "chats.jsonl", [chat("a?", "b."), "{broken"])
-    with pytest.raises(InputError, match=r"chats\.jsonl:2 is no JSON"):
-        stage(output, context, rows, None)
+    path = Path(__file__).parent / "bad_rows.jsonl"
+    summary = stage(output, context, path, None)
+    dropped = {row["place"]: row["reason"] for row in table(output, "dropped")}
+    assert set(dropped) == {f"{path}:{line}" for line in EXPECTED}
+    for line, reason in EXPECTED.items():
+        assert reason in dropped[f"{path}:{line}"]
+    kept = {json.loads(row["origin"])["line"] for row in table(output, "rows")}
+    assert kept == {"1", "40"}
+    (source,) = summary.details["sources"]
+    assert source["read"] == 40
+    assert source["kept"] + sum(source["dropped"].values()) == 40
 
 
 def test_a_corrupt_parquet_is_a_clear_error(
@@ -107,7 +161,7 @@ def test_a_corrupt_parquet_is_a_clear_error(
 
 def test_nothing_usable_says_why(tmp_path: Path, output: Output, context: RecordingContext) -> None:
     rows = write(tmp_path / "chats.jsonl", [{"text": "no messages"}])
-    with pytest.raises(InputError, match=r"no usable row.*chats\.jsonl:1: messages must be"):
+    with pytest.raises(InputError, match=r"no usable row.*chats\.jsonl:1: columns text fit no"):
         stage(output, context, rows, None)
 
 
@@ -155,34 +209,201 @@ def test_the_split_is_by_problem_and_stable(
 def test_a_copied_benchmark_problem_is_taken_out_of_rows_and_tasks(
     tmp_path: Path, output: Output, context: RecordingContext
 ) -> None:
-    humaneval = BenchmarkIndex(10)
-    humaneval.add_benchmark("humaneval")
     copied = (
         "Check if in given list of numbers, are any two numbers closer to each other than given "
         "threshold."
     )
-    assert humaneval.find([copied]) is not None
     rows = write(tmp_path / "chats.jsonl", [chat(copied, "Yes."), chat("a?", "b.")])
     named = task("named", reference="def has_close_elements(x):\n    return x + 1\n")
     tasks = write(tmp_path / "tasks.jsonl", [named, task("good")])
     summary = stage(output, context, rows, tasks)
     assert summary.counts["contaminated"] == 2
+    assert summary.details["contaminated_by"] == {"humaneval HumanEval/0": 2}
     assert [row["task_id"] for row in table(output, "tasks")] == ["good"]
     reasons = [skip["reason"] for skip in summary.details["skipped"]]
-    assert any("HumanEval/0: 10 words" in reason for reason in reasons)
+    assert any("HumanEval/0, in the prompt: 10 words" in reason for reason in reasons)
     assert any("defines has_close_elements" in reason for reason in reasons)
+    hits = {(Path(hit["place"]).name, hit["rule"]) for hit in table(output, "contamination")}
+    assert {("chats.jsonl:1", "ngram"), ("tasks.jsonl:1", "entry_point")} <= hits
 
 
-def test_layout_does_not_hide_a_copy() -> None:
-    index = BenchmarkIndex(5)
-    index.add_benchmark("humaneval")
-    text = "for idx,elem in   enumerate( numbers ):\n\n for idx2, elem2"
-    assert index.find([text]) is not None
+def test_rows_must_not_overlap_held_out_tasks(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    question = "Count how many of the given old ships carry more than a hundred green barrels."
+    messages = [{"role": "user", "content": question}]
+    tasks = [task("out", messages=messages), *(task(f"t{n}") for n in range(30))]
+    rows = write(tmp_path / "chats.jsonl", [chat(question, "Many."), chat("a?", "b.")])
+    path = write(tmp_path / "tasks.jsonl", tasks)
+    cases = set()
+    for seed in range(6):
+        out = Output(tmp_path / f"seed-{seed}", output.identity)
+        summary = stage(out, RecordingContext(seed), rows, path, held_out=0.5)
+        held = "out" in {row["task_id"] for row in table(out, "held_out")}
+        assert summary.counts.get("contaminated", 0) == int(held)
+        assert summary.counts["rows"] == 2 - int(held)
+        cases.add(held)
+    assert cases == {True, False}
 
 
-def test_an_unknown_benchmark_is_an_error() -> None:
-    with pytest.raises(InputError, match="benchmark nothing"):
-        BenchmarkIndex(10).add_benchmark("nothing")
+def test_a_benchmark_may_be_a_table(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    text = "Sort the coloured shells by the number of stripes that each one of them carries."
+    benchmark = write(tmp_path / "own.jsonl", [{"task_id": 7, "text": text}])
+    rows = write(tmp_path / "a.jsonl", [chat(text, "Done."), chat("a?", "b.")])
+    settings = DataSettings.model_validate({"rows": [str(rows)], "decontaminate": ["own.jsonl"]})
+    inputs = {"rows.0": rows, "benchmark.own.jsonl": benchmark}
+    summary = run(settings, inputs, output, context)
+    assert summary.details["contaminated_by"] == {"own.jsonl 7": 1}
+
+
+def test_sources_are_mixed_by_their_weights(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    first = write(tmp_path / "a.jsonl", [chat(f"a{n}?", "b.") for n in range(10)])
+    second = write(
+        tmp_path / "b.jsonl", [{"prompt": f"c{n}?", "completion": "d."} for n in range(10)]
+    )
+    sources = [{"path": str(first), "weight": 2.5}, {"path": str(second), "weight": 0.3}]
+    summary = stage(output, context, sources, None)
+    used = {Path(s["source"]).name: s["used"] for s in summary.details["sources"]}
+    assert used == {"a.jsonl": 25, "b.jsonl": 3}
+    assert [s["layouts"] for s in summary.details["sources"]] == [
+        {"messages": 10},
+        {"prompt/completion": 10},
+    ]
+    rows = table(output, "rows")
+    assert len({row["row_id"] for row in rows}) == summary.counts["rows"] == 28
+    uses = Counter(row["messages"][0]["content"] for row in rows)
+    assert sorted(uses[f"a{n}?"] for n in range(10)) == [2] * 5 + [3] * 5
+
+
+def test_the_seed_decides_order_and_remainder(tmp_path: Path, output: Output) -> None:
+    rows = [chat(f"a{n}?", "b.") for n in range(40)]
+    forwards = write(tmp_path / "a.jsonl", rows)
+    backwards = write(tmp_path / "b.jsonl", rows[::-1])
+    found = []
+    for name, path, seed in (("x", forwards, 1), ("y", backwards, 1), ("z", forwards, 2)):
+        out = Output(tmp_path / name, output.identity)
+        stage(out, RecordingContext(seed), [{"path": str(path), "weight": 0.5}], None)
+        found.append([row["messages"][0]["content"] for row in table(out, "rows")])
+    assert found[0] == found[1] != found[2]
+    assert found[0] != sorted(found[0])
+
+
+def test_one_table_named_twice_is_two_sources(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    path = str(write(tmp_path / "a.jsonl", [chat("a?", "b.")]))
+    summary = stage(output, context, [{"path": path}, {"path": path}], None)
+    assert [source["source"] for source in summary.details["sources"]] == [path, f"{path} (2)"]
+    assert [source["used"] for source in summary.details["sources"]] == [1, 0]
+
+
+def test_rows_without_code_are_capped(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    code = [chat(f"Write f{n}.", f"```python\ndef f{n}(): ...\n```") for n in range(9)]
+    talk = [chat(f"Who wrote book {n}?", "A poet did.") for n in range(30)]
+    path = write(tmp_path / "a.jsonl", code + talk)
+    summary = stage(output, context, path, None, max_no_code=0.1)
+    assert summary.details["languages"] == {"python": 9, "no code": 1}
+    assert summary.counts["no_code"] == 29
+
+
+def test_the_quality_filter_takes_out_low_and_unscored_rows(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    low, high = ({item: score for item in CHECKLIST} for score in (2, 4))
+    rows = [
+        {**chat("a?", "b."), "checklist": high},
+        {**chat("c?", "d."), "checklist": low},
+        {**chat("e?", "f."), "checklist": {**high, "clarity": None}},
+        chat("g?", "h."),
+    ]
+    path = write(tmp_path / "a.jsonl", rows)
+    summary = stage(output, context, path, None, quality={"min_score": 3.0})
+    assert (summary.counts["low_quality"], summary.counts["unscored"]) == (1, 2)
+    (row,) = table(output, "rows")
+    assert row["quality"] == 4.0
+    assert row["checklist"]["difficulty"] == 4.0
+    assert table(Output(output.path, output.identity), "dropped")[0]["reason"].startswith(
+        "scores 2"
+    )
+
+
+def test_near_duplicates_leave_the_earlier_row(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    words = [f"word{n}" for n in range(60)]
+    answer = " ".join(words)
+    changed = " ".join([*words[:-1], "other"])
+    rows = [chat("Say it all.", answer), chat("Say it all.", changed), chat("Say it now!", answer)]
+    summary = stage(output, context, write(tmp_path / "a.jsonl", rows), None)
+    (dropped,) = table(output, "dropped")
+    assert (dropped["kind"], dropped["place"]) == ("near_duplicate", f"{tmp_path}/a.jsonl:2")
+    assert f"the row at {tmp_path}/a.jsonl:1" in dropped["reason"]
+    assert summary.counts["rows"] == 2
+    exact = Output(tmp_path / "exact", output.identity)
+    assert (
+        stage(exact, context, tmp_path / "a.jsonl", None, near_duplicate=None).counts["rows"] == 3
+    )
+
+
+def test_a_killed_stage_goes_on_to_the_same_rows(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    path = write(tmp_path / "a.jsonl", [chat(f"a{n}?", "b.") for n in range(50)] + [{}])
+    whole = stage(output, context, path, None)
+    cut = Output(tmp_path / "cut", output.identity, shard_rows=10)
+    with pytest.raises(RuntimeError, match="cut here"):
+        stage(cut, CutContext(), path, None)
+    assert (cut.path / "rows" / "journal.jsonl").exists()
+    again = stage(cut, context, path, None)
+    assert again.content_sha == whole.content_sha
+    assert again.counts == whole.counts
+    assert not (cut.path / "work").exists()
+
+
+class CutContext(RecordingContext):
+    """Ends the work while the rows are written."""
+
+    @contextmanager
+    def progress(self, title: str, total: int | None) -> Iterator[RecordingBar]:
+        with super().progress(title, total) as bar:
+            yield CutBar() if title.startswith("writes") else bar
+
+
+class CutBar(RecordingBar):
+    def advance(self, steps: int = 1) -> None:
+        super().advance(steps)
+        if self.steps == 25:
+            raise RuntimeError("cut here")
+
+
+DATA = Path(os.environ.get("ALIGN_DATA", ""))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "gpteacher_codegen").exists(), reason="$ALIGN_DATA is not set")
+def test_real_data_goes_through_and_loses_what_overlaps(
+    output: Output, context: RecordingContext
+) -> None:
+    sources = [{"path": str(DATA / name)} for name in ("gpteacher_codegen", "octopack_instruct")]
+    summary = stage(output, context, sources, None)
+    read = {Path(s["source"]).name: s for s in summary.details["sources"]}
+    assert read["gpteacher_codegen"]["read"] == 4535
+    assert read["gpteacher_codegen"]["layouts"] == {"alpaca": 4535}
+    assert read["octopack_instruct"]["read"] == 1178 + 151
+    assert read["octopack_instruct"]["layouts"] == {"prompt/completion": 1329}
+    for source in read.values():
+        assert source["kept"] + sum(source["dropped"].values()) == source["read"]
+        assert "bad_row" not in source["dropped"]
+    overlaps = [hit for hit in table(output, "contamination") if "gpteacher" in hit["place"]]
+    assert len({hit["problem"] for hit in overlaps if hit["rule"] == "ngram"}) >= 13
+    left = {row["place"] for row in table(output, "dropped") if row["kind"] == "contaminated"}
+    assert {hit["place"] for hit in overlaps} <= left
 
 
 @pytest.mark.parametrize(
@@ -191,7 +412,7 @@ def test_an_unknown_benchmark_is_an_error() -> None:
         ([], "non-empty"),
         ([{"role": "user", "content": "a"}], "assistant last"),
         ([{"role": "tool", "content": "a"}], "role"),
-        ([{"role": "user", "content": " "}], "content"),
+        ([{"role": "user", "content": " "}], "empty content"),
         ([{"role": "system", "content": "a"}], "assistant last"),
     ],
 )

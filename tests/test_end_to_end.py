@@ -49,7 +49,8 @@ sft:
   coarse: {{learning_rate: 1.0e-4, batch_rows: 2, dtype: float32}}
   fine: {{learning_rate: 1.0e-4, batch_rows: 2, dtype: float32}}
   mixed: {{mix: {{fine: 0.5, fim: 0.5}}, max_rows: 8, batch_rows: 2, dtype: float32}}
-fim: {{corpus: [{data}/source], rows: 6, max_middle_chars: 60, max_context_chars: 160}}
+fim: {{corpus: [{data}/source], licences: [NOASSERTION], rows: 6,
+  max_middle_tokens: 20, max_context_tokens: 60}}
 sample:
   fine: {{n: 3, temperature: 0.8, max_tokens: 48}}
   round: {{n: 4, temperature: 1.0, max_tokens: 48}}

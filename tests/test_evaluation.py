@@ -90,6 +90,9 @@ def test_a_comparison_is_paired_and_leaves_out_what_was_not_scored() -> None:
     assert (found.n, found.wins, found.losses) == (3, ("b", "c"), ("a",))
     assert found.difference == pytest.approx(1 / 3)
     assert found.p_value == 1.0
+    # three changes of +1, +1 and -1 have the mean 1/3 and the standard error sqrt(8)/sqrt(27)
+    half = 1.96 * math.sqrt((3 - 1 / 3) / 9)
+    assert found.interval == pytest.approx((1 / 3 - half, 1 / 3 + half))
     with pytest.raises(InputError, match="no problem in common"):
         compare_outcomes({"a": "accepted"}, {"b": "accepted"})
 
@@ -220,7 +223,7 @@ def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_programs_with_a_line_of_their_solution_missing_are_not_accepted() -> None:
-    problems = infilling.load(12).problems
+    problems = infilling.load(infilling.NAME, 12).problems
     rows = {
         f"{infilling.NAME}:{row['task_id']}": row
         for row in humaneval.read_problems(humaneval.data_file())

@@ -1,26 +1,27 @@
-"""FIM rows: exact pieces of real files, the same for the same corpus and seed."""
+"""FIM rows: exact pieces of real files, cleaned, the same for the same corpus and seed."""
 
 from __future__ import annotations
 
 import json
 import random
-from email.message import Message
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from align.artifacts import Identity, read_shards
-from align.chat import IGNORED
-from align.errors import InputError
-from align.fim import corpus_sha, encode_fim, encode_fim_prompt, run
-from align.fim.corpus import list_corpus, permissive_licence
-from align.fim.spans import LEVELS, pick_span
+from align.chat import encode_text
+from align.errors import InputError, TrainingError
+from align.evaluation.benchmarks import boundaries, humaneval
+from align.evaluation.benchmarks.boundaries import Gap
+from align.fim import RepoContext, complete, run
+from align.fim.complete import cut_at_boundaries
+from align.fim.context import Neighbours
+from align.fim.formats import encode_fim_row
+from align.fim.languages import SYNTAX_LEVELS
 from align.settings import FimSettings
-from align.stage import Output
+from align.stage import Output, Summary
 from tests.tiny import TEXT, build_tiny_model
 from tests.training_context import QuietContext
 
@@ -28,154 +29,221 @@ CODE = "\n".join(part.split("```")[0] for part in TEXT.split("```python")[1:])
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return AutoTokenizer.from_pretrained(build_tiny_model(tmp_path_factory.mktemp("tiny")))
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.integers(0, 10_000),
-    st.sampled_from(
-        [CODE, CODE.replace("\n", "\r\n"), "# é変🙂\n" + CODE, "def broken(:\n" + CODE]
-    ),
-    st.integers(8, 400),
-    st.integers(0, 900),
-)
-def test_a_span_s_parts_are_a_window_of_the_file(
-    seed: int, text: str, max_middle: int, max_context: int
-) -> None:
-    span = pick_span(text, random.Random(seed), max_middle=max_middle, max_context=max_context)
-    if span is None:
-        return
-    data = text.encode()
-    prefix, middle, suffix = span.cut(data)
-    assert (prefix + middle + suffix).encode() == data[span.window_start : span.window_end]
-    assert middle.strip()
-    assert len((prefix + suffix).encode()) <= max_context
-    assert span.window_start in (0, span.start) or data[span.window_start - 1 : span.window_start]
-    assert span.level in (*LEVELS, "random")
-    assert (span.level == "random") == ("broken" in text)
-
-
-def test_every_level_is_drawn() -> None:
-    spans = [
-        pick_span(CODE, random.Random(seed), max_middle=300, max_context=900) for seed in range(80)
-    ]
-    assert {span.level for span in spans if span} == set(LEVELS)
-    lines = [span for span in spans if span and span.level == "statement"]
-    whole = [span for span in lines if span.cut(CODE.encode())[1].endswith("\n")]
-    assert 0 < len(whole) < len(lines), "both whole lines and bare statements are cut"
-
-
-def test_the_token_format_is_prefix_suffix_middle(tokenizer: Any) -> None:
-    row = encode_fim(tokenizer, "def f(x):\n    ", "return x", "\n\nf(1)\n")
-    assert tokenizer.decode(row.input_ids) == (
-        "<|fim_prefix|>def f(x):\n    <|fim_suffix|>\n\nf(1)\n<|fim_middle|>return x<|endoftext|>"
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    gaps = [(f"def plus_{n}(x):\n    return", f" x + {n}\n", "\nprint(1)\n") for n in range(6)]
+    return build_tiny_model(
+        tmp_path_factory.mktemp("tiny"), train_on=[("Hi", "Hello")], gaps=gaps, steps=300
     )
-    trained = [label for label in row.labels if label != IGNORED]
-    assert tokenizer.decode(trained) == "return x<|endoftext|>"
-    prompt = encode_fim_prompt(tokenizer, "def f(x):\n    ", "\n\nf(1)\n")
-    assert row.input_ids[: len(prompt)] == prompt
 
 
-def test_code_that_names_a_token_does_not_become_it(tokenizer: Any) -> None:
-    row = encode_fim(tokenizer, "a = '<|fim_middle|>'", "<|endoftext|>", "<|fim_suffix|>")
-    for name in ("<|fim_middle|>", "<|endoftext|>", "<|fim_suffix|>"):
-        assert row.input_ids.count(tokenizer.convert_tokens_to_ids(name)) == 1
-    with pytest.raises(InputError, match="empty"):
-        encode_fim(tokenizer, "a", "", "b")
+@pytest.fixture(scope="module")
+def tokenizer(model: Path) -> Any:
+    return AutoTokenizer.from_pretrained(model)
 
 
-def _corpus(folder: Path) -> FimSettings:
-    for name in ("b", "a", "human_eval_copy"):
-        path = folder / "src" / f"{name}.py"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"# {name}\n{CODE}", encoding="utf-8")
-    (folder / "src" / "latin.py").write_bytes(CODE.encode() + b"\n# \xe9\n")
-    return FimSettings(corpus=[str(folder / "src")], rows=12)
+def own_code(name: str, lines: int = 12) -> str:
+    chance = random.Random(name)
+    names = ["".join(chance.choices("abcdefghij", k=6)) for _ in range(lines)]
+    body = "".join(f"    if {n} > limit:\n        total += {n} * {len(n)}\n" for n in names)
+    head = f"import {name}_tools\n\n\ndef {name}(limit, {', '.join(names)}):\n    total = 0\n"
+    return f"{head}{body}    return total\n"
 
 
-def _cut(settings: FimSettings, folder: Path, seed: int = 1) -> tuple[str, list[dict[str, Any]]]:
+def make_corpus(folder: Path, names: str = "abcdef") -> Path:
+    folder.mkdir()
+    for name in names:
+        (folder / f"{name}.py").write_text(own_code(name), encoding="utf-8")
+    return folder
+
+
+def cut(
+    settings: FimSettings, model: Path, folder: Path, seed: int = 1
+) -> tuple[Summary, list[dict[str, Any]]]:
     folder.mkdir()
     out = Output(folder, Identity("fim", "c"))
-    summary = run(settings, {"corpus": Path()}, out, QuietContext(seed))
-    assert summary.counts["rows"] == settings.rows
-    return summary.content_sha, list(read_shards(folder / "rows"))
+    summary = run(settings, {"model": model, "corpus": Path()}, out, QuietContext(seed))
+    rows = list(read_shards(folder / "rows"))
+    assert summary.counts["rows"] == settings.rows == len(rows)
+    return summary, rows
 
 
-def test_rows_depend_on_corpus_and_seed_alone(tmp_path: Path) -> None:
-    settings = _corpus(tmp_path)
-    first, rows = _cut(settings, tmp_path / "one")
-    assert _cut(settings, tmp_path / "two")[0] == first
-    assert _cut(settings, tmp_path / "three", seed=2)[0] != first
+def own(folder: Path, **more: Any) -> FimSettings:
+    return FimSettings(corpus=[str(folder)], licences=["NOASSERTION"], **more)
+
+
+def test_rows_depend_on_corpus_and_seed_alone(model: Path, tokenizer: Any, tmp_path: Path) -> None:
+    folder = make_corpus(tmp_path / "src")
+    settings = own(
+        folder,
+        rows=40,
+        max_middle_tokens=40,
+        max_context_tokens=90,
+        wrappers={"raw": 2, "raw_spm": 1, "chatml": 1, "text": 1},
+    )
+    first, rows = cut(settings, model, tmp_path / "one")
+    assert cut(settings, model, tmp_path / "two")[0] == first
+    assert cut(settings, model, tmp_path / "three", seed=2)[0].content_sha != first.content_sha
+    levels = set()
     for row in rows:
         origin = json.loads(row["origin"])
-        data = (tmp_path / "src" / origin["path"]).read_bytes()
+        data = (folder / origin["path"]).read_bytes()
         start, end = origin["span"]
         fim = row["fim"]
         assert data[start:end].decode() == fim["middle"]
         assert (fim["prefix"] + fim["middle"] + fim["suffix"]).encode() in data
-        assert fim["wrapper"] == "raw"
-        assert "human_eval" not in origin["path"]
+        assert len(encode_text(tokenizer, fim["middle"])) <= 40
+        sides = (fim["prefix"], fim["suffix"])
+        assert sum(len(encode_text(tokenizer, side)) for side in sides) <= 90
+        assert (origin["language"], row["licence"]) == ("python", "NOASSERTION")
+        assert encode_fim_row(tokenizer, fim).input_ids
+        levels.add(origin["level"])
+    assert {row["fim"]["wrapper"] for row in rows} == {"raw", "raw_spm", "chatml", "text"}
+    assert len(levels & set(SYNTAX_LEVELS)) > 2
+    assert sum(first.details["levels"].values()) == 40
 
 
-def test_the_corpus_hash_follows_its_files(tmp_path: Path) -> None:
-    settings = _corpus(tmp_path)
-    before = corpus_sha(settings)
-    assert corpus_sha(settings) == before
-    (tmp_path / "src" / "a.py").write_text(CODE + "\n# changed\n", encoding="utf-8")
-    assert corpus_sha(settings) != before
+def test_files_that_give_nothing_are_counted_by_their_reason(model: Path, tmp_path: Path) -> None:
+    folder = make_corpus(tmp_path / "src")
+    (folder / "broken.py").write_text(own_code("broken") + "\n)}](\n")
+    (folder / "alike.py").write_text(own_code("a").replace("def a(", "def almost_a("))
+    (folder / "latin.py").write_bytes(own_code("latin").encode() + b"# \xe9\n")
+    problem = humaneval.read_problems(humaneval.data_file())[11]
+    solution = problem["prompt"] + problem["canonical_solution"]
+    (folder / "copied.py").write_text(own_code("copied") + solution)
+    summary, rows = cut(own(folder, rows=30, max_middle_tokens=40), model, tmp_path / "out")
+    counts = summary.counts
+    assert (counts["files"], counts["files_read"], counts["unparsable"]) == (10, 10, 1)
+    left_out = {"near_duplicate": 1, "not_utf8": 1, "contaminated": 1}
+    assert summary.details["left_out"] == left_out
+    assert {name: counts[name] for name in left_out} == left_out
+    assert {entry["kind"] for entry in summary.details["skipped"]} == set(left_out)
+    assert "HumanEval/11" in next(
+        e["reason"] for e in summary.details["skipped"] if e["kind"] == "contaminated"
+    )
+    used = {json.loads(row["origin"])["path"] for row in rows}
+    assert "copied.py" not in used and not {"a.py", "alike.py"} <= used
+    assert any(json.loads(row["origin"])["path"] == "broken.py" for row in rows)
 
 
-def test_too_small_a_corpus_is_an_error(tmp_path: Path) -> None:
-    settings = _corpus(tmp_path).model_copy(update={"rows": 10_000})
+def test_rows_at_repository_level_hold_other_files_and_no_answer(
+    model: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    folder = make_corpus(tmp_path / "shop")
+    settings = own(folder, rows=12, repository=1.0, max_repository_tokens=200, levels={"line": 1.0})
+    _, rows = cut(settings, model, tmp_path / "out")
+    for row in rows:
+        context = RepoContext.from_json(row["fim"]["context"])
+        origin = json.loads(row["origin"])
+        assert (context.repo, context.path) == ("shop", origin["path"])
+        assert context.files and context.path not in dict(context.files)
+        used = sum(len(encode_text(tokenizer, f"{p}\n{text}\n")) for p, text in context.files)
+        assert used <= 205  # a few pieces merge otherwise when path and content stand together
+        for path, text in context.files:
+            assert (folder / path).read_text().startswith(text)
+
+
+def test_imports_come_first_then_what_is_near() -> None:
+    paths = ["app/main.py", "app/views.py", "app/db/models.py", "lib/tools.py", "lib/__init__.py"]
+    neighbours = Neighbours("shop", paths)
+    data = b"import os\nfrom app.db.models import User\nimport lib\n\nx = 1\n"
+    assert neighbours.order("app/main.py", data) == [
+        "app/db/models.py",
+        "lib/__init__.py",
+        "app/views.py",
+        "lib/tools.py",
+    ]
+    web = Neighbours("web", ["src/a.ts", "src/deep/b.ts", "src/c.ts", "include/d.h", "src/x.c"])
+    assert web.order("src/a.ts", b"import { b } from './deep/b';\n")[0] == "src/deep/b.ts"
+    assert web.order("src/x.c", b'#include "d.h"\n')[0] == "include/d.h"
+    given = neighbours.context(
+        "app/main.py",
+        data,
+        "secret_middle_of_the_row()",
+        lambda path: (
+            None
+            if "views" in path
+            else f"# {path}\nsecret_middle_of_the_row()\n"
+            if "models" in path
+            else f"# {path}\n" + "y = 2\n" * 50
+        ),
+        60,
+        len,
+    )
+    assert given is not None
+    assert [path for path, _ in given.files] == ["lib/__init__.py"]
+    assert given.files[0][1].startswith("# lib/__init__.py\n") and len(given.files[0][1]) <= 60
+
+
+def test_too_small_a_corpus_and_a_model_without_tokens_are_errors(
+    model: Path, tmp_path: Path
+) -> None:
+    folder = make_corpus(tmp_path / "src", "a")
     with pytest.raises(InputError, match="asks for 10000 rows"):
-        _cut(settings, tmp_path / "out")
-    with pytest.raises(InputError, match="is no folder"):
-        list_corpus(FimSettings(corpus=[str(tmp_path / "nowhere")]))
+        cut(own(folder, rows=10_000), model, tmp_path / "out")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        text = (model / name).read_text()
+        (plain / name).write_text(text.replace("fim_middle", "no_middle"))
+    with pytest.raises(TrainingError, match=r"fim\.add_tokens"):
+        cut(own(folder, rows=3), plain, tmp_path / "refused")
+    cut(own(folder, rows=3, wrappers={"text": 1.0}), plain, tmp_path / "text")
 
 
-def _metadata(**fields: str) -> Any:
-    message = Message()
-    for name, value in fields.items():
-        message[name.replace("_", "-")] = value
-    return cast(Any, _Optional(message))
+# ---------------------------------------------------------------------------------- inference
 
 
-class _Optional:
-    """Package metadata as importlib gives it: None for a field that is not there."""
-
-    def __init__(self, message: Message) -> None:
-        self._message = message
-
-    def __getitem__(self, name: str) -> Any:
-        return self._message.get(name)
-
-    def get_all(self, name: str) -> Any:
-        return self._message.get_all(name)
+def test_a_trained_model_fills_a_gap_and_stops(model: Path) -> None:
+    assert complete(model, "def plus_3(x):\n    return", "\nprint(1)\n") == " x + 3\n"
 
 
 @pytest.mark.parametrize(
-    ("fields", "licence"),
+    ("answer", "prefix", "suffix", "middle"),
     [
-        ({"License_Expression": "MIT"}, "MIT"),
-        ({"License": "BSD-3-Clause"}, "BSD-3-Clause"),
-        ({"Classifier": "License :: OSI Approved :: Apache Software License"}, None),
-        ({"License_Expression": "MPL-2.0 AND MIT"}, None),
-        ({"License": "GPLv3"}, None),
-        ({"License": "LGPL", "Classifier": "License :: OSI Approved :: MIT License"}, None),
-        ({"License": "see file"}, None),
-        ({}, None),
+        ("x + 1", "return ", "\n", "x + 1"),
+        ("```python\nx + 1\n```", "return ", "\n", "x + 1\n"),
+        ("```python\nreturn x + 1\n```", "return ", "\n", "x + 1\n"),
+        ("x + 1\n```\nThis adds one.", "return ", "\n", "x + 1\n"),
+        ("    a = 1\n    return a * 2\n", "def f():\n", "    return a * 2\n", "    a = 1\n"),
+        ("a = 1\n    return a * 2\nf()", "    ", "\n    return a * 2\n", "a = 1"),
+        ("x)", "f(", ")", "x)"),
     ],
 )
-def test_only_permissive_licences_are_taken(fields: dict[str, str], licence: str | None) -> None:
-    if "Classifier" in fields and len(fields) == 1:
-        licence = "Apache Software License"
-    assert permissive_licence(_metadata(**fields)) == licence
+def test_what_is_not_of_the_gap_is_cut_off(
+    answer: str, prefix: str, suffix: str, middle: str
+) -> None:
+    assert cut_at_boundaries(answer, prefix, suffix) == middle
 
 
-def test_installed_packages_give_files_with_licences() -> None:
-    files = list_corpus(FimSettings())
-    assert all(file.licence and file.sha for file in files)
-    assert not [file for file in files if "human" in file.repo.lower()]
-    assert {file.repo.split("==")[0] for file in files} >= {"transformers", "trl"}
+# -------------------------------------------------------------------------------- boundaries
+
+
+LINE = Gap("def f(x):\n", "    y = x + 1\n", "    return y * 2\n\nprint(f(1))\n", one_line=True)
+SPAN = Gap("def f(x):\n    y = ", "x + 1\n    z = 2", "\n    return y * z\n", one_line=False)
+
+
+@pytest.mark.parametrize(
+    ("gap", "text", "reason", "wrong"),
+    [
+        (LINE, "    y = x + 1\n", "stop", []),
+        (LINE, "    y = x\n", "stop", []),
+        (LINE, "    y = x + 1\n    return y * 2\n", "stop", ["suffix_bleed", "runs_on"]),
+        (LINE, "```python\n    y = x + 1\n```", "stop", ["fence", "runs_on"]),
+        (LINE, "Here is the line that you need:\n    y = x\n", "stop", ["prose", "runs_on"]),
+        (LINE, "    y = x + 1", "length", ["runs_on"]),
+        (SPAN, "x + 1\n    z = 2", "stop", []),
+        (SPAN, "x + 1\n    z = 2\n    return y * z\n", "stop", ["suffix_bleed"]),
+        (
+            Gap('"""', "It Adds one to the number.", '"""\n', False),
+            "Adds two to a big number",
+            "stop",
+            [],
+        ),
+    ],
+)
+def test_boundaries_are_measured(gap: Gap, text: str, reason: str, wrong: list[str]) -> None:
+    row = {"task_id": "t", "text": text, "finish_reason": reason}
+    found = boundaries.measure([row, row], {"t": gap})
+    exact = found.pop("exact_match")
+    assert [name for name, share in found.items() if share] == [f"{name}_rate" for name in wrong]
+    assert exact == (text.strip() == gap.middle.strip())

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from align.errors import RecipeError
+from align.pipeline import compile_recipe
 from align.recipe import (
     Recipe,
     apply_override,
@@ -14,6 +15,7 @@ from align.recipe import (
     load_recipe,
     shipped_recipes,
 )
+from tests.tiny import build_tiny_model
 
 
 def write(folder: Path, text: str) -> Path:
@@ -68,6 +70,32 @@ def test_a_file_that_is_missing_is_named_with_its_key(tmp_path: Path) -> None:
     path = write(tmp_path, "name: x\nmodel: a/b\ndata: {tasks: [nothing/here.jsonl]}\n")
     with pytest.raises(RecipeError, match=r"data\.tasks\[0\] = nothing/here\.jsonl: no such file"):
         check_files(load_recipe(path), tmp_path)
+
+
+def test_a_benchmark_that_is_no_table_and_not_known_is_named_with_its_key(tmp_path: Path) -> None:
+    text = "name: x\nmodel: a/b\ndata: {decontaminate: [humaneval, ./mbpp.jsonl]}\n"
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeError, match=r"data\.decontaminate\[1\] = \./mbpp\.jsonl: no such"):
+        check_files(load_recipe(path), tmp_path)
+    (tmp_path / "mbpp.jsonl").write_text("{}")
+    check_files(load_recipe(path), tmp_path)
+
+
+def test_what_is_measured_is_decontaminated_against(tmp_path: Path) -> None:
+    build_tiny_model(tmp_path / "model")
+    (tmp_path / "own.jsonl").write_text("{}")
+    text = (
+        f"name: x\nmodel: {tmp_path / 'model'}\n"
+        "data: {decontaminate: [own.jsonl], rows: [own.jsonl]}\n"
+        "eval: {benchmarks: {held_out: null, humaneval: 3, humaneval_infilling: 3}}\n"
+    )
+    data, *_ = compile_recipe(load_recipe(write(tmp_path, text)), tmp_path)
+    assert data.settings.model_dump()["decontaminate"] == [
+        "own.jsonl",
+        "humaneval",
+        "humaneval_infilling",
+    ]
+    assert list(data.inputs) == ["rows.0", "benchmark.own.jsonl"]
 
 
 def test_no_yaml_and_no_mapping_are_explained(tmp_path: Path) -> None:

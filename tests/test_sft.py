@@ -192,10 +192,10 @@ def test_fim_and_chat_rows_are_trained_together(model: Path, rows: Path, tmp_pat
     settings = FAST | {"mix": {"fine": 0.75, "fim": 0.25}, "max_rows": 16, "epochs": 1.0}
     inputs = {"model": model, "fine": rows, "fim": table}
     summary, _ = train("sft", settings, inputs, tmp_path / "o")
-    fine = summary.details["sources"]["fine"]
-    assert (fine["usable"], fine["overlong"], fine["used"]) == (16, 0, 12)
-    fim = summary.details["sources"]["fim"]
-    assert (fim["usable"], fim["overlong"], fim["used"]) == (3, 0, 4)
+    sources = summary.details["sources"]
+    assert [sources[name]["used"] for name in ("fine", "fim")] == [12, 4]
+    assert [sources[name]["usable"] for name in ("fine", "fim")] == [16, 3]
+    assert sum(source["tokens"] for source in sources.values()) == summary.counts["tokens"]
 
 
 def token_rows(prefix: str, count: int) -> list[TokenRow]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from align.artifacts import canonical_json, short_id
+from align.errors import InputError
 
 _ROLES = ("system", "user", "assistant")
 
@@ -18,20 +21,69 @@ def chat_fault(messages: Any) -> str | None:
     if not isinstance(messages, list) or not messages:
         return "messages must be a non-empty list"
     for index, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in _ROLES:
-            return f"messages[{index}] needs a role of {', '.join(_ROLES)}"
-        if not isinstance(message.get("content"), str) or not message["content"].strip():
-            return f"messages[{index}] needs content that is text"
-    turns = [m["role"] for m in messages]
-    if turns[0] == "system":
-        turns = turns[1:]
-    if turns != ["user", "assistant"] * (len(turns) // 2) or not turns:
-        return "after an optional system turn, user and assistant must alternate, assistant last"
+        fault = _message_fault(message)
+        if fault:
+            return f"messages[{index}] {fault}"
+    return _order_fault([message["role"] for message in messages])
+
+
+def _message_fault(message: Any) -> str | None:
+    if not isinstance(message, dict) or message.get("role") not in _ROLES:
+        return f"needs a role of {', '.join(_ROLES)}"
+    content = message.get("content")
+    if message.get("tool_calls"):
+        return "calls a tool, which is not supported"
+    if isinstance(content, list):
+        return "has content in parts; only a text is supported"
+    if not isinstance(content, str):
+        return f"needs content that is text, not {type(content).__name__}"
+    if not content.strip():
+        return "has empty content"
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        return f"has content that is no Unicode text: half a character at {error.start}"
     return None
 
 
+def _order_fault(turns: list[str]) -> str | None:
+    if turns[0] == "system":
+        turns = turns[1:]
+    if turns and turns == ["user", "assistant"] * (len(turns) // 2):
+        return None
+    if "assistant" not in turns:
+        found = "there is no answer"
+    elif turns[-1] != "assistant":
+        found = f"the last turn is the {turns[-1]}'s"
+    elif turns[0] != "user":
+        found = f"the {turns[0]} speaks first"
+    elif "system" in turns:
+        found = "a system turn stands in the middle"
+    else:
+        found = "one of them speaks twice in a row"
+    return (
+        "after an optional system turn, user and assistant must alternate, assistant last: " + found
+    )
+
+
+def row_weight(row: Mapping[str, Any]) -> float:
+    """Returns a row's own factor on the loss of its tokens; 1 where it has none.
+
+    Raises:
+        InputError: It is no positive number.
+    """
+    weight = row.get("weight")
+    if weight is None:
+        return 1.0
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+        raise InputError(f"weight {weight!r} is no positive number; leave the row out instead")
+    if not math.isfinite(weight):
+        raise InputError(f"weight {weight!r} is not finite")
+    return float(weight)
+
+
 def train_row(
-    messages: list[dict[str, str]], origin: dict[str, Any], licence: str
+    messages: list[dict[str, str]], origin: dict[str, Any], licence: str, weight: float = 1.0
 ) -> dict[str, Any]:
     """Builds the chat row (`align.rows.TRAIN_ROW`) of a checked message list.
 
@@ -43,7 +95,7 @@ def train_row(
         "kind": "chat",
         "messages": plain,
         "fim": None,
-        "weight": 1.0,
+        "weight": weight,
         "origin": canonical_json(origin),
         "licence": licence,
     }

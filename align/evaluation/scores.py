@@ -84,6 +84,13 @@ class Comparison:
     difference: float
     p_value: float
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The paired 95% interval of the difference, by the normal approximation (Wald's)."""
+        wins, losses = len(self.wins), len(self.losses)
+        spread = (wins + losses - (wins - losses) ** 2 / self.n) ** 0.5 / self.n
+        return self.difference - 1.96 * spread, self.difference + 1.96 * spread
+
 
 def compare_outcomes(before: Mapping[str, str], after: Mapping[str, str]) -> Comparison:
     """Compares the outcomes by problem of two checkpoints.

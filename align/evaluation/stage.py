@@ -23,7 +23,7 @@ from align.verdicts import verdict_id, verdict_row
 from sandbox import Sandbox, SandboxError, Task, TaskError, parse_task
 
 RESULT = "result.json"
-_KNOWN = (humaneval.NAME, infilling.NAME, held_out.NAME)
+_KNOWN = (humaneval.NAME, *infilling.NAMES, held_out.NAME)
 
 
 def run(
@@ -70,6 +70,9 @@ def run(
         )
         for benchmark in benchmarks
     }
+    for benchmark in benchmarks:
+        if benchmark.measure is not None:
+            scores[benchmark.name]["boundaries"] = benchmark.measure(samples[benchmark.name])
     result = {"model": policy.row(), "benchmarks": scores, "left_out": dict(skips.counts)}
     write_json(out.path / RESULT, result)
     counts = dict(skips.counts)
@@ -92,8 +95,8 @@ def load_benchmark(
     """
     if name == humaneval.NAME:
         return humaneval.load(count)
-    if name == infilling.NAME:
-        return infilling.load(count)
+    if name in infilling.NAMES:
+        return infilling.load(name, count)
     if name != held_out.NAME:
         raise InputError(f"eval.benchmarks: {name} is not known; known are {', '.join(_KNOWN)}")
     if held_out.NAME not in inputs:

@@ -1,29 +1,29 @@
-"""The source files that FIM rows are cut from, each with its licence and hash."""
+"""The source files that FIM rows are cut from, each with its language, licence and hash."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import re
-import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from align.artifacts import canonical_json, sha256_file, sha256_text
 from align.errors import InputError
+from align.fim.filters import fault_of_content, fault_of_name
+from align.fim.languages import endings
+from align.fim.licences import (
+    FolderLicences,
+    allowed,
+    licence_of_package,
+    licence_tag,
+    spdx_of_name,
+)
+from align.fim.sources import INSTALLED, open_tree
 from align.settings import FimSettings
 
-INSTALLED = "installed"
-
-_PERMISSIVE = ("MIT", "BSD", "APACHE", "ISC", "ZLIB", "PSF", "PYTHON SOFTWARE FOUNDATION", "0BSD")
-_NOT_PERMISSIVE = ("GPL", "MPL", "MOZILLA", "EPL", "PROPRIETARY", "COMMERCIAL", "NVIDIA", "CC-BY")
-#: Packages that hold benchmarks or their answers: nothing that is evaluated may be trained.
-_BENCHMARKS = re.compile(
-    r"human[-_]?eval|mbpp|evalplus|bigcode|livecodebench|lm[-_]?eval|code[-_]?eval", re.IGNORECASE
-)
-_LICENCE_OF_FOLDER = "unknown: a folder of the user's own"
-_MIN_BYTES = 400
-_MAX_BYTES = 200_000
+OnSkip = Callable[[str, str, str], None]
+"""Takes a kind, a place and a reason, as `align.skips.Skips.add` does."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,18 @@ class SourceFile:
     """One file of the corpus, not read yet.
 
     Attributes:
-        repo: The package and its version, or the folder's name.
+        repo: The package and its version, the repository and its commit, or the folder's name.
         path: The file's path inside it.
-        sha: Hash of its content: the package record's own, or SHA-256 where there is none.
-        licence: As the package's metadata says it.
+        language: As `fim.languages` names it.
+        sha: Hash of its content: the package record's own, or SHA-256 where there is none; empty
+            until it is computed.
+        licence: SPDX expression for its folder or package.
         file: Where it is.
     """
 
     repo: str
     path: str
+    language: str
     sha: str
     licence: str
     file: Path
@@ -49,35 +52,63 @@ def corpus_sha(settings: FimSettings) -> str:
     """Returns the hash of the corpus: of every file's name, licence and content hash.
 
     Raises:
-        InputError: A folder of the corpus is missing, or nothing is in it.
+        InputError: A source can't be read, or nothing is in it.
     """
-    files = [[f.repo, f.path, f.licence, f.sha] for f in list_corpus(settings)]
-    return sha256_text(canonical_json(files))
+    files = list_corpus(settings, lambda kind, place, reason: None)[0]
+    return sha256_text(canonical_json([[f.repo, f.path, f.licence, f.sha] for f in files]))
 
 
-def list_corpus(settings: FimSettings) -> list[SourceFile]:
-    """Returns the Python files of the corpus in a fixed order, equal contents once.
+def list_corpus(settings: FimSettings, skip: OnSkip) -> tuple[list[SourceFile], Counter[str]]:
+    """Lists the corpus in a fixed order, equal contents once.
 
-    Installed packages are taken only where their metadata names a permissive licence, and nothing
-    that belongs to a benchmark.
+    Args:
+        settings: Which sources, languages and licences.
+        skip: Told of each file that is left out by its name or its licence.
+
+    Returns:
+        The files, and how many there are of other types, which `skip` is not told.
 
     Raises:
-        InputError: A folder of the corpus is missing, or nothing is in it.
+        InputError: A source can't be read, or no file is left.
     """
+    by_ending = endings(settings.languages)
     by_sha: dict[str, SourceFile] = {}
+    others: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
     for name in settings.corpus:
-        for file in _installed() if name == INSTALLED else _folder(Path(name)):
-            by_sha.setdefault(file.sha, file)
+        found = _installed(by_ending) if name == INSTALLED else _tree(name, by_ending, settings)
+        for file in found:
+            if not file.language:
+                others["other_type"] += 1
+                continue
+            place = f"{file.repo}/{file.path}"
+            if fault := fault_of_name(file.path):
+                skip(fault, place, "by its path")
+            elif not allowed(file.licence, settings.licences):
+                refused[file.licence] += 1
+                skip("licence", place, f"{file.licence} is not among fim.licences")
+            else:
+                known = replace(file, sha=file.sha or sha256_file(file.file))
+                first = by_sha.setdefault(known.sha, known)
+                if first is not known:
+                    skip("same_content", place, f"as {first.repo}/{first.path}")
     if not by_sha:
-        raise InputError(f"fim.corpus {', '.join(settings.corpus)} holds no usable Python file")
-    return sorted(by_sha.values(), key=lambda file: (file.repo, file.path))
+        why = ", ".join(f"{count} are under {licence}" for licence, count in refused.most_common(3))
+        raise InputError(
+            f"fim.corpus {', '.join(settings.corpus)} holds no usable file in "
+            f"{', '.join(settings.languages)}"
+            + (
+                f": {why}, which fim.licences does not allow (your own code that states no licence "
+                "is NOASSERTION)"
+                if why
+                else ""
+            )
+        )
+    return sorted(by_sha.values(), key=lambda file: (file.repo, file.path)), others
 
 
-def read_text(source: SourceFile) -> str | None:
-    """Returns a file's text, or None where it can't give good rows.
-
-    Left out are very short or long files, what is not UTF-8, and what is not in Unicode's NFC
-    form: tokenizers write that form, so another one would not come back as it was.
+def read_file(source: SourceFile, settings: FimSettings, skip: OnSkip) -> bytes | None:
+    """Returns a file's bytes, or None where `skip` was told why it gives no rows.
 
     Raises:
         InputError: The file can't be read.
@@ -86,58 +117,43 @@ def read_text(source: SourceFile) -> str | None:
         data = source.file.read_bytes()
     except OSError as error:
         raise InputError(f"{source.file} can't be read: {error}") from error
-    if not _MIN_BYTES <= len(data) <= _MAX_BYTES:
+    fault = fault_of_content(data)
+    reason = "by its content"
+    tag = None if fault else licence_tag(data)
+    if tag is not None and not allowed(tag, settings.licences):
+        fault, reason = "licence", f"it says {tag}, which is not among fim.licences"
+    if fault is not None:
+        skip(fault, f"{source.repo}/{source.path}", reason)
         return None
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return None
-    return text if unicodedata.is_normalized("NFC", text) else None
+    return data
 
 
-def _installed() -> Iterator[SourceFile]:
+def _tree(name: str, by_ending: Mapping[str, str], settings: FimSettings) -> Iterator[SourceFile]:
+    tree = open_tree(name, by_ending, settings.hub_files)
+    folders = FolderLicences(tree.root)
+    for path in tree.files:
+        file = tree.root / path
+        language = by_ending.get(file.suffix, "")
+        licence = ""
+        if language and tree.licences is not None:
+            licence = spdx_of_name(tree.licences[path])
+        elif language:
+            licence = folders.of(file.parent)
+        yield SourceFile(tree.repo, path, language, "", licence, file)
+
+
+def _installed(by_ending: Mapping[str, str]) -> Iterator[SourceFile]:
     distributions = sorted(
         importlib.metadata.distributions(), key=lambda item: (item.name or "", item.version)
     )
     for distribution in distributions:
-        licence = permissive_licence(distribution.metadata)
-        if licence is None or _BENCHMARKS.search(distribution.name):
-            continue
+        licence = licence_of_package(distribution.metadata)
         repo = f"{distribution.name}=={distribution.version}"
+        if fault_of_name(repo) is not None:
+            continue  # a package that holds a benchmark
         for entry in distribution.files or []:
-            name = entry.as_posix()
-            if entry.suffix != ".py" or ".." in entry.parts or _BENCHMARKS.search(name):
-                continue
             file = Path(str(distribution.locate_file(entry)))
-            if file.is_file():
-                sha = f"{entry.hash.mode}:{entry.hash.value}" if entry.hash else sha256_file(file)
-                yield SourceFile(repo, name, sha, licence, file)
-
-
-def permissive_licence(metadata: importlib.metadata.PackageMetadata) -> str | None:
-    """Returns the licence that a package's metadata names if it is a permissive one, or None.
-
-    A package that names several licences is permissive only if nothing else is among them.
-    """
-    named = [metadata["License-Expression"] or "", (metadata["License"] or "").split("\n")[0]]
-    named += [
-        line.rsplit("::", 1)[1]
-        for line in metadata.get_all("Classifier") or []
-        if line.startswith("License ::")
-    ]
-    named = [text.strip() for text in named if text.strip()]
-    whole = " / ".join(named).upper()
-    if any(word in whole for word in _NOT_PERMISSIVE):
-        return None
-    return named[0][:80] if any(word in whole for word in _PERMISSIVE) else None
-
-
-def _folder(folder: Path) -> Iterator[SourceFile]:
-    if not folder.is_dir():
-        raise InputError(f"fim.corpus: {folder} is no folder; name folders of source files")
-    for file in sorted(folder.rglob("*.py")):
-        name = file.relative_to(folder).as_posix()
-        if file.is_file() and not _BENCHMARKS.search(name):
-            yield SourceFile(
-                folder.resolve().name, name, sha256_file(file), _LICENCE_OF_FOLDER, file
-            )
+            language = by_ending.get(entry.suffix, "")
+            if ".." not in entry.parts and (not language or file.is_file()):
+                sha = f"{entry.hash.mode}:{entry.hash.value}" if entry.hash else ""
+                yield SourceFile(repo, entry.as_posix(), language, sha, licence, file)

@@ -1,160 +1,222 @@
-"""Which part of a source file becomes the middle: pieces of its syntax tree, at four levels."""
+"""Which part of a source file becomes the middle: syntax nodes, lines, or random characters."""
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 
-import tree_sitter_python
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node, QueryCursor
 
-LEVELS = ("expression", "statement", "block", "function")
+from align.fim.languages import SYNTAX_LEVELS, level_of, parse, query
 
-_EXPRESSIONS = frozenset(
-    {
-        "binary_operator",
-        "boolean_operator",
-        "call",
-        "comparison_operator",
-        "conditional_expression",
-        "dictionary",
-        "dictionary_comprehension",
-        "generator_expression",
-        "lambda",
-        "list",
-        "list_comprehension",
-        "not_operator",
-        "set",
-        "set_comprehension",
-        "subscript",
-        "tuple",
-        "unary_operator",
-    }
-)
-_SCOPES = frozenset({"function_definition", "class_definition"})
-_MIN_MIDDLE = 4
+LEVELS = (*SYNTAX_LEVELS, "line", "lines", "random")
+
+CountTokens = Callable[[str], int]
+
+_MIN_BYTES = 3
+_MAX_BYTES_OF_A_TOKEN = 16
+"""More bytes than this for each token that is allowed are not worth counting tokens."""
+_TRIES = 40
+_SEARCHED_BYTES = 8192
+_MOST_LINES = 10
 
 
 @dataclass(frozen=True)
 class Span:
-    """A middle and the window of text around it; all offsets count bytes of the UTF-8 text.
+    """A middle.
 
     Attributes:
-        level: One of `LEVELS`, or `random` where the file does not parse.
-        window_start: Where the prefix begins.
-        start: Where the middle begins.
-        end: Where the middle ends and the suffix begins.
-        window_end: Where the suffix ends.
+        level: One of `LEVELS`.
+        start: Where it begins, in bytes of the file.
+        end: Where it ends and the suffix begins.
     """
 
     level: str
-    window_start: int
     start: int
     end: int
-    window_end: int
 
     def cut(self, data: bytes) -> tuple[str, str, str]:
-        """Returns prefix, middle and suffix; put together they are the window, byte by byte."""
-        edges = (self.window_start, self.start, self.end, self.window_end)
-        prefix, middle, suffix = (
-            data[left:right].decode() for left, right in itertools.pairwise(edges)
+        """Returns prefix, middle and suffix; put together they are the file, byte for byte."""
+        return (
+            data[: self.start].decode(),
+            data[self.start : self.end].decode(),
+            data[self.end :].decode(),
         )
-        return prefix, middle, suffix
 
 
-def pick_span(
-    text: str, chooser: random.Random, *, max_middle: int, max_context: int
-) -> Span | None:
-    """Picks a middle of a Python file.
-
-    A level is drawn first, then one of its nodes. Half of the statements and blocks are taken as
-    whole lines, with their indentation and line end, as single-line infilling asks for them. A
-    file that does not parse gives a random span.
+class SourceText:
+    """A source file, parsed once, that spans are drawn from.
 
     Args:
-        text: The file.
-        chooser: Source of the draws.
-        max_middle: Longest middle, in bytes.
-        max_context: Longest prefix and suffix together, in bytes.
+        data: The file, UTF-8.
+        language: A name that `align.fim.languages` knows.
 
-    Returns:
-        The span, or None where nothing in the file has the right size.
+    Attributes:
+        parses: Whether its syntax has no error; if not, it gives random spans only.
     """
-    data = text.encode()
-    root = _parser().parse(data).root_node
-    if root.has_error:
-        start, end = _random_middle(text, chooser, max_middle)
-        level = "random"
-    else:
-        found: dict[str, list[tuple[int, int]]] = {}
-        for name, node in _pieces(root):
-            if _MIN_MIDDLE <= node.end_byte - node.start_byte <= max_middle:
-                found.setdefault(name, []).append((node.start_byte, node.end_byte))
-        if not found:
-            return None
-        level = chooser.choice(sorted(found))
-        start, end = chooser.choice(found[level])
-        if level in ("statement", "block") and chooser.random() < 0.5:
-            start, end = _whole_lines(data, start, end)
-    if not data[start:end].strip():
+
+    def __init__(self, data: bytes, language: str) -> None:
+        self.data = data
+        self._language = language
+        self._root = parse(language, data)
+        self.parses = self._root is not None
+
+    def pick(
+        self,
+        chooser: random.Random,
+        weights: Mapping[str, float],
+        max_tokens: int,
+        count_tokens: CountTokens,
+    ) -> Span | None:
+        """Draws a level by its weight, then a span of it that is small enough.
+
+        Where a level has none, another level is drawn.
+
+        Args:
+            chooser: Source of the draws.
+            weights: Weights of `LEVELS`.
+            max_tokens: Longest middle.
+            count_tokens: Returns the number of tokens of a text.
+
+        Returns:
+            A span that is neither empty nor white space, or None where nothing has the right size.
+        """
+        left = {level: weight for level, weight in weights.items() if weight > 0}
+        if not self.parses:
+            left = {"random": 1.0}
+        limit = _Limit(self.data, max_tokens, count_tokens)
+        while left:
+            level = chooser.choices(list(left), list(left.values()))[0]
+            del left[level]
+            if level == "random":
+                found = self._random(chooser, limit)
+            elif level in ("line", "lines"):
+                found = self._lines(chooser, limit, 1 if level == "line" else _MOST_LINES)
+            else:
+                found = self._node(chooser, limit, level)
+            if found is not None:
+                return Span(level, *found)
         return None
-    window_start, window_end = _window(data, start, end, max_context)
-    return Span(level, window_start, start, end, window_end)
+
+    def _node(self, chooser: random.Random, limit: _Limit, level: str) -> tuple[int, int] | None:
+        wanted = query(self._language, level)
+        if wanted is None or self._root is None:
+            return None
+        cursor = QueryCursor(wanted)
+        if level in ("statement", "expression") and len(self.data) > _SEARCHED_BYTES:
+            start = chooser.randrange(len(self.data) - _SEARCHED_BYTES)
+            cursor.set_byte_range(start, start + _SEARCHED_BYTES)
+        # captured nodes come in the order of their addresses
+        nodes = sorted(cursor.captures(self._root).get("found", []), key=_place)
+        for node in chooser.sample(nodes, min(_TRIES, len(nodes))):
+            start, end = node.start_byte, node.end_byte
+            if limit.allows(start, end) and level_of(node) == level:
+                return start, end
+        return None
+
+    def _lines(self, chooser: random.Random, limit: _Limit, most: int) -> tuple[int, int] | None:
+        starts = [0, *(found.end() for found in re.finditer(rb"\n", self.data))]
+        if starts[-1] != len(self.data):
+            starts.append(len(self.data))
+        if len(starts) < 2:
+            return None
+        for _ in range(_TRIES):
+            first = chooser.randrange(len(starts) - 1)
+            last = first + (chooser.randint(2, most) if most > 1 else 1)
+            if last >= len(starts):
+                continue
+            start, end = starts[first], starts[last]
+            ends = (self.data[start : starts[first + 1]], self.data[starts[last - 1] : end])
+            if all(part.strip() for part in ends) and limit.allows(start, end):
+                return start, end
+        return None
+
+    def _random(self, chooser: random.Random, limit: _Limit) -> tuple[int, int] | None:
+        text = self.data.decode()
+        if not text:
+            return None
+        longest = min(len(text), 4 * limit.max_tokens)
+        for _ in range(_TRIES):
+            length = chooser.randint(1, longest)
+            first = chooser.randint(0, len(text) - length)
+            start = len(text[:first].encode())
+            end = start + len(text[first : first + length].encode())
+            if limit.allows(start, end):
+                return start, end
+        return None
 
 
-@cache
-def _parser() -> Parser:
-    return Parser(Language(tree_sitter_python.language()))
+def _place(node: Node) -> tuple[int, int, int]:
+    return node.start_byte, node.end_byte, node.kind_id
 
 
-def _pieces(root: Node) -> Iterator[tuple[str, Node]]:
-    """Yields (level, node) of the tree, without recursion: generated files nest deeply."""
-    todo = [root]
-    while todo:
-        node = todo.pop()
-        parent = node.parent
-        if node.type in _EXPRESSIONS:
-            yield "expression", node
-        elif node.type == "block" and parent is not None:
-            if parent.type == "function_definition":
-                yield "function", node
-            elif parent.type not in _SCOPES:
-                yield "block", node
-        elif node.type.endswith("_statement"):
-            yield "statement", node
-        todo.extend(node.named_children)
+@dataclass(frozen=True)
+class _Limit:
+    data: bytes
+    max_tokens: int
+    count_tokens: CountTokens
+
+    def allows(self, start: int, end: int) -> bool:
+        size = end - start
+        if not _MIN_BYTES <= size <= _MAX_BYTES_OF_A_TOKEN * self.max_tokens:
+            return False
+        middle = self.data[start:end].decode()
+        if not middle.strip():
+            return False
+        # no token is shorter than a byte
+        return size <= self.max_tokens or self.count_tokens(middle) <= self.max_tokens
 
 
-def _whole_lines(data: bytes, start: int, end: int) -> tuple[int, int]:
-    """Widens a span to its lines where it stands alone on them."""
-    line_start = data.rfind(b"\n", 0, start) + 1
-    line_end = data.find(b"\n", end)
-    line_end = len(data) if line_end < 0 else line_end + 1
-    if data[line_start:start].strip() or data[end:line_end].strip():
-        return start, end
-    return line_start, line_end
+def window(
+    data: bytes, span: Span, max_tokens: int, count_tokens: CountTokens
+) -> tuple[str, str, str]:
+    """Returns prefix, middle and suffix, the outer two cut to a budget at line breaks.
+
+    The suffix gets a third of the budget, and each side what the other leaves over.
+
+    Args:
+        data: The file.
+        span: The middle.
+        max_tokens: Of prefix and suffix together.
+        count_tokens: Returns the number of tokens of a text.
+    """
+    prefix, middle, suffix = span.cut(data)
+    suffix_room = max_tokens // 3
+    prefix, used = _tail(prefix, max_tokens - suffix_room, count_tokens)
+    suffix, suffix_used = head_of(suffix, max_tokens - used, count_tokens)
+    if prefix and len(prefix) < span.start and suffix_used < suffix_room:
+        prefix, _ = _tail(data[: span.start].decode(), max_tokens - suffix_used, count_tokens)
+    return prefix, middle, suffix
 
 
-def _random_middle(text: str, chooser: random.Random, max_middle: int) -> tuple[int, int]:
-    """Draws a span between characters, so that no character is cut in two."""
-    length = chooser.randint(1, max(1, min(max_middle // 4, len(text))))
-    start = chooser.randint(0, len(text) - length)
-    before = len(text[:start].encode())
-    return before, before + len(text[start : start + length].encode())
+def _tail(text: str, room: int, count_tokens: CountTokens) -> tuple[str, int]:
+    def cut(size: int) -> str:
+        line = text.find("\n", len(text) - size - 1)
+        return text[line + 1 :] if line >= 0 else ""
+
+    return _fit(text, room, count_tokens, cut)
 
 
-def _window(data: bytes, start: int, end: int, budget: int) -> tuple[int, int]:
-    """Returns where prefix and suffix are cut: at line ends, the prefix twice as long."""
-    suffix = min(len(data) - end, max(budget // 3, budget - start))
-    prefix = min(start, budget - suffix)
-    window_start, window_end = start - prefix, end + suffix
-    if window_start > 0:
-        line = data.find(b"\n", window_start - 1, start)
-        window_start = start if line < 0 else line + 1
-    if window_end < len(data):
-        line = data.rfind(b"\n", end, window_end)
-        window_end = end if line < 0 else line + 1
-    return window_start, window_end
+def head_of(text: str, room: int, count_tokens: CountTokens) -> tuple[str, int]:
+    """Returns as many whole lines of a text's beginning as a budget holds, with their tokens."""
+
+    def cut(size: int) -> str:
+        return text[: text.rfind("\n", 0, size) + 1]
+
+    return _fit(text, room, count_tokens, cut)
+
+
+def _fit(
+    text: str, room: int, count_tokens: CountTokens, cut: Callable[[int], str]
+) -> tuple[str, int]:
+    """Shortens a text until its tokens fit; returns it with their number."""
+    size = 3 * room  # code has three to four characters a token
+    kept = text if len(text) <= size else cut(size)
+    while kept:
+        used = count_tokens(kept)
+        if used <= room:
+            return kept, used
+        kept = cut(int(len(kept) * 0.95 * room / used))
+    return "", 0

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
-from align.artifacts import Row, canonical_json, short_id
-from align.errors import InputError
-from align.fim.corpus import SourceFile, list_corpus, read_text
-from align.fim.spans import pick_span
+from align.chat import Tokenizer
+from align.errors import CheckpointError
+from align.fim.corpus import list_corpus
+from align.fim.cutting import Cutter
+from align.fim.formats import fim_tokens
 from align.rows import TRAIN_ROW
 from align.settings import FimSettings
+from align.skips import Skips
 from align.stage import Context, Output, Summary
-
-_ROUNDS = 20
-"""How often the corpus is gone through before too few rows are an error."""
 
 
 def run(
@@ -24,83 +23,56 @@ def run(
 ) -> Summary:
     """Writes the table `rows`: FIM rows with their file, span and licence.
 
-    One corpus and one seed give the same rows. A file gives a second row only once every file was
-    tried.
+    One corpus, one tokenizer and one seed give the same rows. The input `model` is the checkpoint
+    whose tokenizer counts the tokens. Each file that is left out is counted by its reason; files
+    that no row needed are not looked into.
 
     Raises:
-        InputError: The corpus has too little code for so many rows.
+        InputError: A source or a benchmark can't be read, or the corpus has too little code.
+        TrainingError: The model has no FIM tokens, and `add_tokens` is off.
+        CheckpointError: The tokenizer can't be loaded.
     """
-    files = list_corpus(settings)
+    tokenizer = _tokenizer(inputs["model"])
+    if not settings.add_tokens and set(settings.wrappers) != {"text"}:
+        fim_tokens(tokenizer)
+    skips = Skips(context)
+    files, others = list_corpus(settings, skips.add)
+    tables = {
+        name.removeprefix("benchmark."): path
+        for name, path in inputs.items()
+        if name.startswith("benchmark.")
+    }
+    cutter = Cutter(files, settings, tokenizer, context.seed, skips.add, tables)
     levels: Counter[str] = Counter()
-    packages: Counter[str] = Counter()
+    languages: Counter[str] = Counter()
+    repos: Counter[str] = Counter()
     with (
         out.table("rows", TRAIN_ROW, "row_id") as table,
         context.progress("cutting FIM rows", settings.rows) as bar,
     ):
-        for level, file, row in _cut(files, settings, context.seed):
-            levels[level] += 1
-            packages[file.repo] += 1
-            if row["row_id"] not in table.done:
-                table.add(row)
+        for cut in cutter.rows():
+            levels[cut.level] += 1
+            languages[cut.file.language] += 1
+            repos[cut.file.repo] += 1
+            if cut.row["row_id"] not in table.done:
+                table.add(cut.row)
             bar.advance()
-    counts = {"rows": table.rows, "files": len(files)}
-    counts.update({level: levels[level] for level in sorted(levels)})
-    return Summary(table.content_sha(), counts, {"packages": dict(packages.most_common())})
+    counts = {"rows": table.rows, "files": len(files), **cutter.counts}
+    left_out = {**skips.counts, **others}
+    details = {
+        "levels": dict(sorted(levels.items())),
+        "languages": dict(languages.most_common()),
+        "packages": dict(repos.most_common()),
+        "left_out": left_out,
+        "skipped": skips.listed,
+    }
+    return Summary(table.content_sha(), {**counts, **left_out}, details)
 
 
-def _cut(
-    corpus: Sequence[SourceFile], settings: FimSettings, seed: int
-) -> Iterator[tuple[str, SourceFile, Row]]:
-    files = list(corpus)
-    random.Random(seed).shuffle(files)
-    seen: set[str] = set()
-    for turn in range(_ROUNDS):
-        for file in files:
-            if len(seen) == settings.rows:
-                return
-            text = read_text(file)
-            if text is None:
-                continue
-            span = pick_span(
-                text,
-                random.Random(f"{seed}:{turn}:{file.sha}"),
-                max_middle=settings.max_middle_chars,
-                max_context=settings.max_context_chars,
-            )
-            if span is None:
-                continue
-            prefix, middle, suffix = span.cut(text.encode())
-            row_id = short_id("fim", prefix, middle, suffix)
-            if row_id in seen:
-                continue
-            seen.add(row_id)
-            origin = {
-                "repo": file.repo,
-                "path": file.path,
-                "sha": file.sha,
-                "span": [span.start, span.end],
-            }
-            yield (
-                span.level,
-                file,
-                {
-                    "row_id": row_id,
-                    "kind": "fim",
-                    "messages": None,
-                    "fim": {
-                        "prefix": prefix,
-                        "middle": middle,
-                        "suffix": suffix,
-                        "context": None,
-                        "wrapper": "raw",
-                    },
-                    "weight": 1.0,
-                    "origin": canonical_json(origin),
-                    "licence": file.licence,
-                },
-            )
-    if len(seen) < settings.rows:
-        raise InputError(
-            f"fim.rows asks for {settings.rows} rows, but {len(files)} files of the corpus gave "
-            f"only {len(seen)}; ask for fewer, or name more folders in fim.corpus"
-        )
+def _tokenizer(folder: Path) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    try:
+        return cast(Tokenizer, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"the tokenizer in {folder} can't be read: {error}") from error

@@ -40,6 +40,7 @@ def run(
                 "interval": [benchmark.low, benchmark.high],
                 "n": benchmark.problems,
                 "stop_rate": benchmark.stop_rate,
+                **benchmark.boundaries,
             }
             for name, benchmark in evaluation.benchmarks.items()
         }

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Benchmark:
         outcomes: Answers by outcome.
         solved: Whether each problem was solved, by its id.
         settings: What the score was measured with, the checkpoint aside.
+        boundaries: Of infilling, shares of the answers by what stands at the gap's boundaries.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Benchmark:
     outcomes: Mapping[str, int]
     solved: Mapping[str, bool]
     settings: Mapping[str, Any]
+    boundaries: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _benchmark(name: str, plain: Mapping[str, Any]) -> Benchmark:
             if outcome not in UNSCORED
         },
         settings={k: v for k, v in plain["settings"].items() if k not in _OF_THE_CHECKPOINT},
+        boundaries=plain.get("boundaries", {}),
     )
 
 

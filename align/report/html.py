@@ -46,6 +46,7 @@ def page(view: RunView) -> str:
         short=words.short,
         when=words.when,
         bench=words.benchmark_title,
+        infills=words.is_infilling,
         text=lambda value, most=_MOST_TEXT: words.visible(str(value or ""), most),
         pretty=lambda value: words.visible(
             json.dumps(value, indent=2, ensure_ascii=False), _MOST_TEXT
@@ -75,10 +76,18 @@ def page(view: RunView) -> str:
         pair=next(iter(view.done("pair.")), None),
         fim=view.stage("fim"),
         infilling=[
-            (e.checkpoint, e.benchmarks["humaneval_infilling"])
-            for e in view.evaluations
-            if "humaneval_infilling" in e.benchmarks
+            (
+                name,
+                [
+                    (e.checkpoint, e.benchmarks[name])
+                    for e in view.evaluations
+                    if name in e.benchmarks
+                ],
+            )
+            for name in names
+            if words.is_infilling(name)
         ],
+        boundaries=words.BOUNDARIES,
         data=view.stage("data"),
         skips=_skips(view),
         times=_time_figure(view),

@@ -11,6 +11,7 @@ from rich.text import Text
 from align.report import words
 from align.report.collect import RunView, collect
 from align.report.evaluations import Evaluation, benchmark_names, comparisons
+from align.report.sources import sources_table
 from align.report.stages import Stage
 
 _MOST_COUNTS = 6
@@ -34,6 +35,9 @@ def print_report(run_folder: Path) -> None:
     else:
         console.print("No checkpoint was evaluated yet.")
     console.print(_stages(view))
+    data = view.stage("data")
+    if data and data.details.get("sources"):
+        console.print(sources_table(data.details["sources"]))
     console.print(_pairs(view))
     if view.absent:
         console.print(
@@ -52,7 +56,7 @@ def _scores(view: RunView) -> Table:
     names = benchmark_names(view.evaluations)
     table = Table("checkpoint", title="pass@1 with its 95% interval", title_justify="left")
     for name in names:
-        produced = ", as produced" if name == "humaneval_infilling" else ""
+        produced = ", as produced" if words.is_infilling(name) else ""
         table.add_column(words.benchmark_title(name) + produced, justify="right")
         table.add_column("stopped", justify="right")
     for evaluation in view.evaluations:

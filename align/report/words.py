@@ -10,7 +10,9 @@ from align.report.evaluations import Benchmark, Comparison
 
 BENCHMARKS = {
     "humaneval": "HumanEval",
-    "humaneval_infilling": "HumanEval infilling",
+    "humaneval_infilling": "HumanEval infilling, own lines",
+    "humaneval_infilling_single_line": "HumanEval infilling, single line",
+    "humaneval_infilling_random_span_light": "HumanEval infilling, random span (light)",
     "held_out": "Held-out tasks",
 }
 
@@ -40,6 +42,21 @@ _ISOLATION = {
 def benchmark_title(name: str) -> str:
     """Returns a benchmark's name for people."""
     return BENCHMARKS.get(name, name.replace("_", " "))
+
+
+#: What is measured at the boundaries of a gap, for people.
+BOUNDARIES = {
+    "exact_match": "exact",
+    "fence_rate": "fence",
+    "prose_rate": "prose",
+    "suffix_bleed_rate": "copies what follows",
+    "runs_on_rate": "runs on",
+}
+
+
+def is_infilling(name: str) -> bool:
+    """Tells whether a benchmark asks for what stands in a gap."""
+    return name.startswith("humaneval_infilling")
 
 
 def percent(share: float) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from align.artifacts import short_id
 from align.chat import IGNORED, Encoded, Tokenizer, TrainOn, encode_chat
 from align.errors import InputError, RecipeError
-from align.fim.formats import encode_fim
+from align.fim.formats import encode_fim_row
 from align.settings import SftSettings
 from align.skips import Skips
 from align.tables import read_rows
@@ -115,13 +115,7 @@ def _encode(tokenizer: Tokenizer, row: Mapping[str, Any], train_on: TrainOn) -> 
         encoded = encode_chat(tokenizer, content, train_on)
     elif kind == "fim":
         content = row.get("fim")
-        if not isinstance(content, Mapping):
-            raise InputError("a fim row needs `fim` with prefix, middle and suffix")
-        if content.get("wrapper") not in (None, "raw"):
-            raise InputError(f"the FIM wrapper {content['wrapper']!r} is not known; use `raw`")
-        if any(not isinstance(content.get(key), str) for key in ("prefix", "middle", "suffix")):
-            raise InputError("prefix, middle and suffix of a fim row must be texts")
-        encoded = encode_fim(tokenizer, content["prefix"], content["middle"], content["suffix"])
+        encoded = encode_fim_row(tokenizer, content)
     else:
         raise InputError(f"kind {kind!r} is not known; use `chat` or `fim`")
     return TokenRow(row.get("row_id") or short_id("row", kind, content), encoded, weight)

@@ -25,7 +25,8 @@ from align.lora import lora_config, rows_to_train
 from align.losses import add_loss_head, weighted_nll
 from align.packing import best_fit, pack
 from align.settings import SftSettings
-from align.sft.rows import Source, TokenRow, mix_rows, read_source
+from align.sft.mixing import mix
+from align.sft.rows import Source, TokenRow, read_source
 from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.training import (
@@ -141,12 +142,8 @@ def run(
         for name, path in tables.items()
     }
     _warn(sources, settings, skips, context)
-    rows, used = mix_rows(
-        {name: source.rows for name, source in sources.items()},
-        settings.mix,
-        settings.max_rows,
-        seed,
-    )
+    mixed = mix({name: source.rows for name, source in sources.items()}, settings, seed)
+    rows = mixed.rows
     context.servers.stop()
     reporter = Reporter(context, f"{out.identity.instance} training", _METRICS)
     callbacks = [reporter, *metric_callbacks(settings, out)]
@@ -178,7 +175,8 @@ def run(
                 "overlong": source.overlong,
                 "bad": source.bad,
                 "lengths": source.lengths,
-                "used": used[name],
+                "used": mixed.used[name],
+                "tokens": mixed.tokens[name],
             }
             for name, source in sources.items()
         },

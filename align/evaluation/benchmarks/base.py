@@ -36,6 +36,7 @@ class Benchmark:
         prompt_form: Name and version of how a problem is put.
         data_sha: Hash of the problems' data.
         max_tokens: An upper bound for answers of its own; None takes the settings'.
+        measure: Returns further shares of the answers by name, from rows of the SAMPLE table.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Benchmark:
     prompt_form: str
     data_sha: str
     max_tokens: int | None = None
+    measure: Callable[[Sequence[Row]], dict[str, float]] | None = None
 
 
 def fixed_slice(items: Sequence[ItemT], count: int | None, ids: Sequence[str]) -> list[ItemT]:

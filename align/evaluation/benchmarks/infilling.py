@@ -1,43 +1,86 @@
-"""Single-line infilling made from HumanEval's canonical solutions, as raw FIM token ids.
+"""HumanEval with gaps, put as raw FIM token ids.
 
-From each solution one line is taken out, with its line break; blank lines and comments never. What
-the model writes is put in as it is, so that an answer which does not stop in time fails: the rate
-of answers that ended by themselves stands beside the score.
+`humaneval_infilling` takes one line with its line break out of each canonical solution; it needs
+nothing but HumanEval. `humaneval_infilling_single_line` and `_random_span_light` are the published
+sets (Bavarian et al., arXiv:2207.14255) below `$ALIGN_DATA`. What the model writes is put in as it
+is, so that an answer which does not stop in time fails; what happens at the gap's boundaries is
+measured beside the score.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
 
 from align.artifacts import Row, sha256_file, sha256_text
 from align.chat import Tokenizer
+from align.errors import InputError
 from align.evaluation.benchmarks.base import Benchmark, Problem, fixed_slice
+from align.evaluation.benchmarks.boundaries import Gap, measure
 from align.evaluation.benchmarks.humaneval import data_file, read_problems, task_row
 from align.fim.formats import encode_fim_prompt
 from align.sampling.samples import Prompt
+from align.tables import resolve_table
 
 NAME = "humaneval_infilling"
 PROMPT_FORM = "fim-single-line/1"
+#: Published sets by their names here: file, name of the prompt form.
+PUBLISHED: Mapping[str, tuple[str, str]] = {
+    f"{NAME}_single_line": ("HumanEval-SingleLineInfilling.jsonl.gz", "fim-raw/1"),
+    f"{NAME}_random_span_light": ("HumanEval-RandomSpanInfillingLight.jsonl.gz", "fim-raw/1"),
+}
+NAMES = (NAME, *PUBLISHED)
 _EXTRACTOR = "as-produced/1"
 _MAX_TOKENS = 128
 
 
-def load(count: int | None) -> Benchmark:
-    """Returns the infilling benchmark, one line a problem, or a fixed slice of it.
+def load(name: str, count: int | None) -> Benchmark:
+    """Returns an infilling benchmark, or a fixed slice of it.
+
+    Args:
+        name: One of `NAMES`.
+        count: Problems of the slice.
 
     Raises:
-        InputError: HumanEval's data is not there or not as it should be.
+        InputError: The benchmark's data is not there or not as it should be.
     """
-    path = data_file()
+    path = data_file() if name == NAME else _published(name)
     rows = read_problems(path)
     chosen = fixed_slice(rows, count, [row["task_id"] for row in rows])
+    gaps = {f"{name}:{row['task_id']}": gap for row, gap in _gaps(name, chosen)}
     return Benchmark(
-        NAME,
-        tuple(_problem(row, f"{path} {row['task_id']}") for row in chosen),
-        PROMPT_FORM,
+        name,
+        tuple(_problem(name, row, gaps, f"{path} {row['task_id']}") for row in chosen),
+        PROMPT_FORM if name == NAME else PUBLISHED[name][1],
         sha256_file(path),
         _MAX_TOKENS,
+        partial(measure, gaps=gaps),
     )
+
+
+def _published(name: str) -> Path:
+    file = f"{NAME}/{PUBLISHED[name][0]}"
+    path = resolve_table(file)
+    if path is None:
+        raise InputError(
+            f"eval.benchmarks: the data of {name} is not there: put {PUBLISHED[name][0]} of "
+            f"openai/human-eval-infilling at $ALIGN_DATA/{file}; {NAME} needs none"
+        )
+    return path
+
+
+def _gaps(name: str, rows: list[Row]) -> Iterator[tuple[Row, Gap]]:
+    for row in rows:
+        if name == NAME:
+            parts = cut_line(row["task_id"], row["prompt"], row["canonical_solution"])
+            yield row, Gap(*parts, one_line=True)
+        elif not isinstance(row.get("suffix"), str):
+            raise InputError(f"{row['task_id']}: suffix is missing: this is not {name}")
+        else:
+            one_line = name.endswith("single_line")
+            yield row, Gap(row["prompt"], row["canonical_solution"], row["suffix"], one_line)
 
 
 def cut_line(task_id: str, prompt: str, solution: str) -> tuple[str, str, str]:
@@ -54,15 +97,16 @@ def cut_line(task_id: str, prompt: str, solution: str) -> tuple[str, str, str]:
     return prompt + "".join(lines[:index]), lines[index], "".join(lines[index + 1 :])
 
 
-def _problem(row: Row, place: str) -> Problem:
-    task = task_row(NAME, row)
-    prefix, _, suffix = cut_line(row["task_id"], row["prompt"], row["canonical_solution"])
+def _problem(name: str, row: Row, gaps: Mapping[str, Gap], place: str) -> Problem:
+    task = task_row(name, row)
+    gap = gaps[task["task_id"]]
+    task["reference"] = gap.prefix + gap.middle + gap.suffix
 
     def find_code(text: str) -> str:
-        return prefix + text + suffix
+        return gap.prefix + text + gap.suffix
 
     def render(tokenizer: Tokenizer) -> Prompt:
-        ids = tuple(encode_fim_prompt(tokenizer, prefix, suffix))
+        ids = tuple(encode_fim_prompt(tokenizer, gap.prefix, gap.suffix))
         return Prompt(task["task_id"], place, ids, None, find_code, extractor=_EXTRACTOR)
 
     return Problem(task, render)
