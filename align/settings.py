@@ -191,7 +191,7 @@ class SftSettings(Settings):
     batch_rows: Positive = Field(default=4, description="rows that are packed together")
     accumulate: Positive = Field(default=1, description="batches of one optimiser step")
     pass_tokens: Positive = Field(
-        default=2048,
+        default=1024,
         description="tokens of one forward pass; a batch that holds more is split, best fit first",
     )
     max_length: Positive = Field(default=512, description="tokens of a row")

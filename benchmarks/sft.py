@@ -251,15 +251,23 @@ def in_process(job: Mapping[str, Any]) -> Result:
     return result
 
 
+def plain_setting(job: Mapping[str, Any]) -> Result:
+    """TRL's path without packing or checkpointing, to which losses are compared."""
+    held = "float32" if job["full"] else job["dtype"]
+    return PLAIN | {"dtype": held, "autocast": job["dtype"] == "bfloat16"}
+
+
 def find_best(job: Mapping[str, Any]) -> tuple[Result, dict[str, Result]]:
     """TRL's fastest setting, one choice after the other, and what each setting reached."""
     best: Result = {}
     tried: dict[str, Result] = {}
     name = ""
-    for choices in (PACKINGS, CHECKPOINTING, WEIGHTS):
+    # Trained weights themselves are float32: in bf16 small updates vanish, and losses differ.
+    kinds = (PACKINGS, CHECKPOINTING) if job["full"] else (PACKINGS, CHECKPOINTING, WEIGHTS)
+    for choices in kinds:
         base, prefix = dict(best), name
         for label, change in choices.items():
-            setting = {**PLAIN, **base, **change}
+            setting = {**plain_setting(job), **base, **change}
             full_name = f"{prefix}, {label}" if prefix else label
             tried[full_name] = in_process({**job, **setting}) | {"setting": setting}
             show(full_name, tried[full_name])
@@ -276,7 +284,7 @@ def show(name: str, result: Result) -> None:
 def compare(job: Result, probe_rows: int, rounds: int) -> Result:
     """Look for TRL's best setting, then measure both in turn."""
     best, tried = find_best({**job, "rows": probe_rows})
-    plain = in_process({**job, **PLAIN})
+    plain = in_process({**job, **plain_setting(job)})
     show("plain path", plain)
     found: dict[str, list[Result]] = {"trl": [], "ours": []}
     for _ in range(rounds):
