@@ -195,6 +195,10 @@ class _Compiler:
         against = self.against("fim.decontaminate", settings.decontaminate, inputs)
         settings = settings.model_copy(update={"decontaminate": against})
         self.add("fim", "fim", "cuts infilling rows from source files", settings, inputs)
+        if settings.add_tokens:
+            inputs = {"model": self.policy, "rows": Upstream("fim", "rows")}
+            self.add("fim.tokens", "fim.tokens", "adds and trains FIM tokens", settings, inputs)
+            self.policy = Upstream("fim.tokens", "model")
 
     def round(self) -> None:
         dpo = self.recipe.dpo

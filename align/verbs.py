@@ -12,6 +12,7 @@ from align.context import console
 from align.errors import InputError, RecipeError
 from align.recipe import parse_settings
 from align.settings import (
+    KNOWN_BENCHMARKS,
     DpoSettings,
     EvalSettings,
     ExportSettings,
@@ -92,6 +93,9 @@ def fim(
     """
     settings = settings_of(FimSettings, {"corpus": corpus, "rows": rows}, overrides)
     inputs = {"model": model_path(model)}
+    for name in settings.decontaminate:
+        if name not in KNOWN_BENCHMARKS:
+            inputs[f"benchmark.{name}"] = table_path(name)
     do_stage("fim", settings, inputs, out, table="rows", seed=seed)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from align.artifacts import Identity, read_shards
@@ -15,7 +17,7 @@ from align.chat import encode_text
 from align.errors import InputError, TrainingError
 from align.evaluation.benchmarks import boundaries, humaneval
 from align.evaluation.benchmarks.boundaries import Gap
-from align.fim import RepoContext, complete, run
+from align.fim import RepoContext, complete, run, tokens
 from align.fim.complete import cut_at_boundaries
 from align.fim.context import Neighbours
 from align.fim.formats import encode_fim_row
@@ -188,6 +190,34 @@ def test_too_small_a_corpus_and_a_model_without_tokens_are_errors(
     with pytest.raises(TrainingError, match=r"fim\.add_tokens"):
         cut(own(folder, rows=3), plain, tmp_path / "refused")
     cut(own(folder, rows=3, wrappers={"text": 1.0}), plain, tmp_path / "text")
+
+
+def test_a_model_without_fim_tokens_gets_them_trained_and_saved(
+    model: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    plain = build_tiny_model(tmp_path / "plain", train_on=[("Hi", "Hello")], fim=False, steps=60)
+    folder = make_corpus(tmp_path / "src")
+    settings = own(folder, rows=24, add_tokens=True, max_context_tokens=60, max_middle_tokens=20)
+    _, rows = cut(settings, plain, tmp_path / "fim")
+    (tmp_path / "out").mkdir()
+    out = Output(tmp_path / "out", Identity("fim.tokens", "c"))
+    inputs = {"model": plain, "rows": tmp_path / "fim" / "rows"}
+    summary = tokens.run(settings, inputs, out, QuietContext())
+    losses = [point["loss"] for point in summary.details["curve"]]
+    assert losses[-1] < losses[0] and summary.counts["tokens_added"] == 6
+    added = AutoTokenizer.from_pretrained(out.path / "model")
+    assert encode_fim_row(added, rows[0]["fim"]).input_ids
+    before, after = (
+        load_file(place / "model.safetensors") for place in (plain, out.path / "model")
+    )
+    name = "model.embed_tokens.weight"
+    old = len(AutoTokenizer.from_pretrained(plain))
+    assert torch.equal(before[name][:old].bfloat16(), after[name][:old])
+    assert not torch.equal(before[name][old : old + 6].bfloat16(), after[name][old : old + 6])
+    same = [key for key in before if key != name]
+    assert all(torch.equal(before[key].bfloat16(), after[key]) for key in same)
+    with pytest.raises(InputError, match=r"has the FIM tokens of qwen2\.5-coder: leave it out"):
+        tokens.run(settings, {**inputs, "model": model}, out, QuietContext())
 
 
 # ---------------------------------------------------------------------------------- inference

@@ -88,6 +88,18 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
 
+def test_each_checkpoint_s_infilling_stands_with_its_boundaries(full_run: Path) -> None:
+    page = Page(write_report(full_run, full_run / "report.html").read_text("utf-8"))
+    words = [word.strip() for word in page.words if word.strip()]
+    table = words[words.index("copies what follows") :]
+    table = table[: table.index("Rows cut from source files")]
+    assert [word for word in table if word in SOLVED] == list(SOLVED)
+    for share in ("25.0%", "12.5%", "6.2%", "37.5%", "68.8%"):
+        assert table.count(share) >= len(SOLVED), share
+    result = words[: words.index("copies what follows")]
+    assert "HumanEval infilling, own lines, as produced" in " ".join(result)
+
+
 def test_the_numbers_on_the_page_are_those_of_the_artifacts(full_run: Path, full_page: str) -> None:
     text = Page(full_page).text
     for checkpoint in SOLVED:

@@ -103,6 +103,7 @@ def build_tiny_model(
     texts: Iterable[str] | None = None,
     train_on: Sequence[tuple[str, str]] = (),
     gaps: Sequence[tuple[str, str, str]] = (),
+    fim: bool = True,
     steps: int = 150,
     seed: int = 0,
 ) -> Path:
@@ -114,13 +115,16 @@ def build_tiny_model(
         train_on: Pairs of prompt and answer that the model is trained on, so that its samples are
             not noise.
         gaps: Triples of prefix, middle and suffix to train on, too.
+        fim: Whether the tokenizer has the FIM tokens.
         steps: Training steps when `train_on` is given.
         seed: Seed of the weights and of the training order.
 
     Returns:
         The folder.
     """
-    tokenizer = _tokenizer([TEXT, *(texts or []), *(part for pair in train_on for part in pair)])
+    tokenizer = _tokenizer(
+        [TEXT, *(texts or []), *(part for pair in train_on for part in pair)], fim=fim
+    )
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=(len(tokenizer) // 64 + 1) * 64,  # padded beyond the tokenizer, as Qwen's are
@@ -154,7 +158,7 @@ def build_tiny_model(
     return folder
 
 
-def _tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
+def _tokenizer(texts: Iterable[str], *, fim: bool) -> Qwen2Tokenizer:
     pattern = Qwen2Tokenizer(vocab={}).backend_tokenizer
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = pattern.normalizer
@@ -172,7 +176,8 @@ def _tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
     )
     # Qwen2.5 calls only the first three special; the FIM tokens survive skip_special_tokens.
     tokenizer.add_tokens([AddedToken(name, special=True) for name in SPECIAL[:3]])
-    tokenizer.add_tokens([AddedToken(name, special=False) for name in SPECIAL[3:]])
+    if fim:
+        tokenizer.add_tokens([AddedToken(name, special=False) for name in SPECIAL[3:]])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 

@@ -18,6 +18,8 @@ _IMPORT = re.compile(
 _TARGET = re.compile(r"[\w./\\:@-]{2,}")
 _WHOLE_FOLDER = ("__init__", "index", "mod", "main", "lib")
 _MIN_TOKENS = 16
+_MOST_TRIED = 32
+"""A common middle stands in many files; a few of the nearest are enough to look into."""
 _TELLING_MIDDLE = 24
 """From this many characters on a copy of the middle in another file gives the answer away."""
 
@@ -71,7 +73,7 @@ class Neighbours:
         """
         files: list[tuple[str, str]] = []
         left = max_tokens
-        for other in self.order(path, data):
+        for other in self.order(path, data)[:_MOST_TRIED]:
             room = left - count_tokens(f"{other}\n\n")
             if room < _MIN_TOKENS:
                 break
@@ -79,9 +81,10 @@ class Neighbours:
             if text is None or (len(middle) >= _TELLING_MIDDLE and middle.strip() in text):
                 continue
             content, used = head_of(text, room, count_tokens)
-            if content:
-                files.append((other, content))
-                left = room - used
+            if not content:
+                break
+            files.append((other, content))
+            left = room - used
         return RepoContext(self._repo, path, tuple(files)) if files else None
 
     def _named(self, target: Sequence[str]) -> list[str]:

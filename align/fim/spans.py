@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tree_sitter import Node, QueryCursor
 
 from align.fim.languages import SYNTAX_LEVELS, level_of, parse, query
+from align.settings import FimLevel
 
 LEVELS = (*SYNTAX_LEVELS, "line", "lines", "random")
 
@@ -66,7 +67,7 @@ class SourceText:
     def pick(
         self,
         chooser: random.Random,
-        weights: Mapping[str, float],
+        weights: Mapping[FimLevel, float],
         max_tokens: int,
         count_tokens: CountTokens,
     ) -> Span | None:
