@@ -1,6 +1,7 @@
 """The parts of cleaning: languages, checklist scores, near-duplicates, mixtures, sets of ids."""
 
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,15 @@ def test_the_language_is_told_by_fence_then_by_parser(answer: str, language: str
 
 def test_a_question_with_code_is_no_row_without_code() -> None:
     assert tag_language(f"What does it print?\n\n{JAVASCRIPT}", "3") == "javascript"
+
+
+@pytest.mark.parametrize(
+    "text", ["Abc" + " ,," * 9000, "\n" * 50_000, "Abc " * 9000 + "\0", "def f(" + ")" * 50_000]
+)
+def test_no_text_makes_the_marks_slow(text: str) -> None:
+    began = time.process_time()
+    tag_language("", text)
+    assert time.process_time() - began < 5
 
 
 def quality(**more: object) -> QualitySettings:

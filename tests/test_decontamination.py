@@ -1,5 +1,6 @@
 """Decontamination: copies are found whatever their layout, with the problem and the rule."""
 
+import time
 from typing import Any
 
 import pytest
@@ -151,3 +152,18 @@ def test_heads_are_read_in_several_languages(code: str, head: str) -> None:
 
 def test_a_call_is_no_definition() -> None:
     assert not list(definitions("return f(a, b); if (x) { g(y) } new Thing(z) {"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.b" * 30_000 + " f(",
+        "def f(" * 20_000,
+        "int x" + " " * 50_000 + "y",
+        "int f(a) throws " + "A, " * 20_000,
+    ],
+)
+def test_no_text_makes_the_patterns_slow(text: str) -> None:
+    began = time.process_time()
+    list(definitions(text))
+    assert time.process_time() - began < 5

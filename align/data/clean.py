@@ -173,7 +173,7 @@ class RowCleaner:
         self._cap_no_code(stays)
         mixture = self._mix(stays)
         with self._context.progress("writes rows", len(mixture.rows)) as bar:
-            for number, copy in zip(mixture.rows.tolist(), mixture.copies.tolist(), strict=True):
+            for number, copy in zip(map(int, mixture.rows), map(int, mixture.copies), strict=True):
                 row = self._spool[number]
                 del row["place"]
                 self.languages[row["language"]] += 1
@@ -185,7 +185,7 @@ class RowCleaner:
 
     def _first_of_its_kind(self) -> Bools:
         found = self._duplicates.find(self._spool)
-        for number in np.flatnonzero(found.earlier >= 0).tolist():
+        for number in map(int, np.flatnonzero(found.earlier >= 0)):
             stays = self._spool[int(found.earlier[number])]["place"]
             alike = float(found.similarity[number])
             if self._ids[number] == self._ids[int(found.earlier[number])]:
@@ -202,7 +202,7 @@ class RowCleaner:
         without = np.flatnonzero(stays & np.frombuffer(self._without_code, dtype=np.bool_))
         allowed = int(cap / (1 - cap) * (int(stays.sum()) - len(without)))
         chosen = choose(self._id_array()[without], allowed, self._context.seed)
-        for number in without[~chosen].tolist():
+        for number in map(int, without[~chosen]):
             stays[number] = False
             self._drop(number, "no_code", f"one row without code more than max_no_code {cap:g}")
 

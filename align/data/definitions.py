@@ -1,6 +1,7 @@
 """Finds the functions that a text defines, with the names of their parameters.
 
-Patterns, not parsers: the text is prose and code of many languages, whole or not.
+Patterns, not parsers: the text is prose and code of many languages, whole or not. Repetitions are
+bounded, so that no text makes them slow.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ _NAME_FIRST = re.compile(
     r"\b(?:def|function|func|fn|fun)\s+(\w+)\s*(?:<[^<>()]*>)?\("
     r"|\b(?:const|let|var)\s+(\w+)\s*=\s*(?:async\s+)?(?:function\s*)?\("
 )
-_TYPE_FIRST = re.compile(r"\b(?!return\b|new\b|else\b)[A-Za-z_][\w<>\[\],.:]*[\s&*]+(\w+)\s*\(")
-_BODY = re.compile(r"\s*(?:const\b|noexcept\b|throws\s+[\w.,\s]+)?\s*\{")
+_TYPE_FIRST = re.compile(
+    r"\b(?!return\b|new\b|else\b)[A-Za-z_][\w<>\[\],.:]{0,60}[\s&*]{1,8}(\w{1,60})\s{0,8}\("
+)
+_BODY = re.compile(r"\s{0,80}(?:const\b|noexcept\b|throws\s[\w.,\s]{1,200})?\s{0,80}\{")
 _NOT_PARAMETERS = frozenset({"self", "cls", "this"})
 _ANNOTATION = re.compile(r"(?<!:):(?!:)")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")

@@ -25,7 +25,7 @@ _FENCE = re.compile(
     r"^[ \t]*(?:```|~~~)[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*(?:```|~~~)", re.M | re.S
 )
 _OPEN_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+#.-]*)[^\n]*\n(.*)\Z", re.M | re.S)
-_MOST_CHARS = 20_000  # that a parser is given
+_MOST_CHARS = 8_000  # that a parser is given
 _MOST_BROKEN = 0.25  # share of the text that a parser may not understand
 _CANDIDATES = 4
 
@@ -33,7 +33,7 @@ _NAMES = frozenset(get_args(SupportedLanguage)) - NOT_CODE | frozenset(ALIASES.v
 # One mark of these stands in other languages too.
 _TWO_MARKS = frozenset({"haskell", "php", "r", "json", "swift", "lua", "scala", "kotlin", "perl"})
 _PROSE = re.compile(
-    r"^[ \t]*(?:[A-Z][a-z']*|\d+\.|[*-])(?:[ ,]+[\w'()\"`.,:;?!/-]+){3,}[ \t]*$", re.MULTILINE
+    r"^[ \t]*(?:[A-Z][a-z']*|\d+\.|[*-])(?: +[\w'()\"`.,:;?!/-]+){3,}[ \t]*$", re.MULTILINE
 )
 _PATTERNS = {
     name: tuple(re.compile(mark, re.MULTILINE) for mark in marks) for name, marks in MARKS.items()

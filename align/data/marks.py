@@ -53,9 +53,9 @@ _HEAD = (
 #: Each language's marks; how many different ones a text bears is the evidence for it.
 MARKS: dict[str, tuple[str, ...]] = {
     "python": (
-        r"^\s*(?:async )?def \w+\(.*\).*:",
-        r"^\s*(?:import \w[\w.]*(?: as \w+)?|from [\w.]+ import .+)\s*$",
-        r"^\s*(?:if|elif|for|while|with|try|else|except|class)\b[^{};]*:\s*(?:#.*)?$",
+        r"^[ \t]*(?:async )?def \w+\(.*\).*:",
+        r"^[ \t]*(?:import \w[\w.]*(?: as \w+)?|from [\w.]+ import .+)\s*$",
+        r"^[ \t]*(?:if|elif|for|while|with|try|else|except|class)\b[^{};]*:\s*(?:#.*)?$",
         r"\bprint\(",
         r"\bself\.|__\w+__|\blen\(|\brange\(|\blambda \w+:",
     ),
@@ -68,7 +68,7 @@ MARKS: dict[str, tuple[str, ...]] = {
     ),
     "typescript": (
         r"[\w)] ?: (?:string|number|boolean|any|void|unknown|Promise<)\b",
-        r"^\s*(?:export )?(?:interface|type|enum) \w+(?: =)?",
+        r"^[ \t]*(?:export )?(?:interface|type|enum) \w+(?: =)?",
         r"\b(?:const|let) \w+: \w+",
         r"\b(?:private|public|readonly) \w+: ",
     ),
@@ -94,11 +94,11 @@ MARKS: dict[str, tuple[str, ...]] = {
         _HEAD,
     ),
     "csharp": (
-        r"^\s*using [A-Z][\w.]*;",
+        r"^[ \t]*using [A-Z][\w.]*;",
         r"\bConsole\.(?:Write|Read)",
-        r"^\s*namespace \w+|\bstatic void Main\(|\{ get; (?:private )?set; \}",
+        r"^[ \t]*namespace \w+|\bstatic void Main\(|\{ get; (?:private )?set; \}",
         r"\bpublic (?:static |async |override |virtual )*(?:string|bool|Task)\b",
-        r"^\s*public (?:\w+ )*\w+ [A-Z]\w+\(",
+        r"^[ \t]*public (?:\w+ )*\w+ [A-Z]\w+\(",
     ),
     "go": (
         r"^package \w+",
@@ -113,16 +113,16 @@ MARKS: dict[str, tuple[str, ...]] = {
     ),
     "php": (r"<\?php", r"\$\w+ ?(?:=|->)", r"\becho [\"'$]", r"\bfunction \w+\(\$?"),
     "ruby": (
-        r"^\s*def [\w.?!]+(?:\([^)]*\))?\s*$",
-        r"^\s*end\s*$",
+        r"^[ \t]*def [\w.?!]+(?:\([^)]*\))?\s*$",
+        r"^[ \t]*end\s*$",
         r"\bputs\b|\.each do|\bdo \|\w+",
         r"^require ['\"]|\battr_accessor\b|\.nil\?|@\w+ = ",
     ),
     "bash": (
         r"^#!/.*sh\b",
-        r"^\s*(?:fi|done|esac)\b",
+        r"^[ \t]*(?:fi|done|esac)\b",
         r"\$\(|\$\{?[A-Za-z_]\w*|\bthen\s*$",
-        r"^\s*(?:sudo|apt|cd|ls|grep|find|awk|sed|tar|curl|chmod|mkdir|git|docker|pip|df|ps) ",
+        r"^[ \t]*(?:sudo|apt|cd|ls|grep|find|awk|sed|tar|curl|chmod|mkdir|git|docker|pip|df|ps) ",
         r"\| ?(?:grep|awk|sort|head|tail|wc|xargs|sed|cut)\b",
     ),
     "sql": (
@@ -137,8 +137,8 @@ MARKS: dict[str, tuple[str, ...]] = {
         r"(?i)<(?:input|img|br|link|meta|div|form|table|a|p|button)\b[^>]*>",
     ),
     "css": (
-        r"^\s*[.#]?[\w-][\w\s.#:>,-]*\{[^{}]*[\w-]+ ?: ?[^;{}]+;",
-        r"^\s*(?:color|background(?:-color)?|margin|padding|font-\w+|display|border): ?[^;]+;",
+        r"^[ \t]*[.#]?[\w-][\w\s.#:>,-]*\{[^{}]*[\w-]+ ?: ?[^;{}]+;",
+        r"^[ \t]*(?:color|background(?:-color)?|margin|padding|font-\w+|display|border): ?[^;]+;",
     ),
     "kotlin": (
         r"\bfun \w+\(",
@@ -160,7 +160,7 @@ MARKS: dict[str, tuple[str, ...]] = {
     "lua": (
         r"\blocal (?:function )?\w+",
         r"\bfunction [\w.:]*\([^)]*\)\s*$",
-        r"^\s*end\s*$",
+        r"^[ \t]*end\s*$",
         r"\bthen\s*$",
     ),
     "haskell": (r"^\w+ ::", r"^\w+(?: \w+)+ = ", r"^import (?:qualified )?[A-Z]|^module "),

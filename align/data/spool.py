@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ class Spool:
         self._starts = array("Q", [0])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w+b", buffering=_BUFFER)
+        self._flushed = True
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -33,20 +35,23 @@ class Spool:
         """
         line = json.dumps(row, ensure_ascii=False).encode()
         try:
-            self._file.seek(self._starts[-1])
             self._file.write(line)
         except OSError as error:
             raise ArtifactError(
                 f"{self._path}: the disk refused a row ({error.strerror}); make room and run the "
                 "same command again"
             ) from error
+        self._flushed = False
         self._starts.append(self._starts[-1] + len(line))
         return len(self) - 1
 
     def __getitem__(self, number: int) -> Row:
         start, end = self._starts[number], self._starts[number + 1]
-        self._file.seek(start)
-        row: Row = json.loads(self._file.read(end - start))
+        if not self._flushed:
+            self._file.flush()
+            self._flushed = True
+        # Not through the file's buffer, which would read a megabyte for each row.
+        row: Row = json.loads(os.pread(self._file.fileno(), end - start, start))
         return row
 
     def close(self) -> None:
