@@ -193,7 +193,11 @@ def split(engine: str, repeats: int) -> dict[str, Any]:
         for name, ms in parts.items()
     ]
     print_table(("part", "median ms", "share"), rows)
-    return {name: round(statistics.median(ms), 3) for name, ms in parts.items()}
+    ours = [parts[name] for name in parts if name != "tests"]
+    overheads = sorted(sum(times) for times in zip(*ours, strict=True))
+    overhead = {f"overhead_p{n}_ms": round(percentile(overheads, n / 100), 2) for n in (50, 99)}
+    print("all but the tests:", ", ".join(f"{name} {ms}" for name, ms in overhead.items()))
+    return {name: round(statistics.median(ms), 3) for name, ms in parts.items()} | overhead
 
 
 def _on_slots(box: Sandbox) -> float:
