@@ -14,6 +14,7 @@ from sandbox import protocol, values
 from sandbox.compare import equal, equal_output
 from sandbox.limits import Limits
 from sandbox.rewrite import for_tester
+from sandbox.source import parse
 from sandbox.task import Task, Tests
 from sandbox.verdict import Outcome, Output, TestResult, Verdict
 
@@ -94,7 +95,7 @@ def _of(task: Task) -> Tests:
 @lru_cache(maxsize=4096)
 def _parse(source: str) -> ast.Module | None:
     try:
-        return ast.parse(source)
+        return parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

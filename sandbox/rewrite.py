@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from functools import lru_cache
 
+from sandbox.source import parse
+
 
 class _Asserts(ast.NodeTransformer):
     """Sends ``assert a == b`` through the tester's ``strict_equal``, the tripwire."""
@@ -23,4 +25,4 @@ class _Asserts(ast.NodeTransformer):
 @lru_cache(maxsize=4096)
 def for_tester(source: str) -> str:
     """Return test code in which the comparisons of assertions can't be fooled."""
-    return ast.unparse(ast.fix_missing_locations(_Asserts().visit(ast.parse(source))))
+    return ast.unparse(ast.fix_missing_locations(_Asserts().visit(parse(source))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
 import json
@@ -13,6 +12,7 @@ from sandbox import protocol, values
 from sandbox.compare import Compare, parse_compare
 from sandbox.errors import TaskError
 from sandbox.limits import Limits, parse_limits
+from sandbox.source import parse
 
 LANGUAGES = ("python",)
 KINDS = ("calls", "asserts", "script", "stdio")
@@ -170,7 +170,7 @@ def _code(value: Any, name: str) -> str:
     if type(value) is not str or not value.strip():
         raise TaskError(f"{name}: code is expected, not {value!r:.60}")
     try:
-        ast.parse(value)
+        parse(value)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise TaskError(f"{name}: not Python: {error}") from None
     return value
