@@ -259,7 +259,7 @@ class FimSettings(Settings):
     )
     max_repository_tokens: Positive = Field(default=512, description="of those other files")
     decontaminate: list[str] = Field(
-        default=["humaneval"], description="benchmarks whose text must not be in a file"
+        default=["humaneval"], description="benchmarks whose text must not be in a row"
     )
     ngram: Positive = Field(default=10, description="words in a row that count as contamination")
     near_duplicate: Annotated[float, Field(gt=0, le=1)] | None = Field(

@@ -1,4 +1,7 @@
-"""Leaves out files that repeat an earlier one or overlap a benchmark, as the data stage does."""
+"""Leaves out files that repeat an earlier one, and rows that overlap a benchmark.
+
+Both are found by the code of the data stage.
+"""
 
 from __future__ import annotations
 
@@ -42,19 +45,21 @@ class Cleaner:
             self._index.add_benchmark(name, tables.get(name))
         self._bands: list[dict[int, int]] = [{} for _ in range(_BANDS)]
 
-    def fault(self, number: int, text: str) -> tuple[str, str] | None:
-        """Returns (kind, reason) where a file is to be left out.
+    def overlap(self, text: str) -> str | None:
+        """Returns what a row's text shares with a benchmark, or None."""
+        hits = self._index.find([Side("row", text, words_of(text))])
+        return str(hits[0]) if hits else None
+
+    def repeats(self, number: int, text: str) -> str | None:
+        """Returns how a file repeats an earlier one, or None.
 
         Args:
             number: The file's; `text` is asked for an earlier one by it.
             text: The file.
         """
-        words = words_of(text)
-        if hits := self._index.find([Side("file", text, words)]):
-            return "contaminated", str(hits[0])
         if self._threshold is None:
             return None
-        own = shingles(words)
+        own = shingles(words_of(text))
         keys = [int(key) for key in band_keys(own, _ONE_SIDE)[:_BANDS]]
         tried = set()
         for band, key in zip(self._bands, keys, strict=True):
@@ -64,5 +69,5 @@ class Cleaner:
             tried.add(other)
             alike = similarity(own, shingles(words_of(self._text(other))))
             if alike >= self._threshold:
-                return "near_duplicate", f"{alike:.2f} of {other}"
+                return f"similarity {alike:.2f} with an earlier file"
         return None

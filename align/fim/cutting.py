@@ -108,6 +108,11 @@ class Cutter:
         context = None
         if chooser.random() < settings.repository:
             context = self._context(file, data, middle)
+        others = "".join(text for _, text in context.files) if context else ""
+        overlap = self._cleaner.overlap(others + prefix + middle + suffix)
+        if overlap is not None:
+            self._skip("contaminated", f"{file.repo}/{file.path}", overlap)
+            return None
         fim = {
             "prefix": prefix,
             "middle": middle,
@@ -128,9 +133,9 @@ class Cutter:
         self.counts["files_read"] += 1
         if data is not None:
             self.counts["bytes_read"] += len(data)
-            fault = self._cleaner.fault(number, data.decode())
-            if fault is not None:
-                self._skip(fault[0], f"{file.repo}/{file.path}", fault[1])
+            repeated = self._cleaner.repeats(number, data.decode())
+            if repeated is not None:
+                self._skip("near_duplicate", f"{file.repo}/{file.path}", repeated)
                 data = None
         self._usable[number] = data is not None
         return data

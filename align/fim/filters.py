@@ -40,7 +40,7 @@ _SECRETS = tuple(
     for mark, pattern in (
         (b"PRIVATE KEY", rb"-----BEGIN [A-Z ]*PRIVATE KEY"),
         (b"AKIA", rb"AKIA[0-9A-Z]{16}\b"),
-        (b"gh", rb"gh[pousr]_[A-Za-z0-9]{36}"),
+        *((b"gh%c_" % kind, rb"gh%c_[A-Za-z0-9]{36}" % kind) for kind in b"pousr"),
         (b"github_pat_", rb"github_pat_\w{40}"),
         (b"glpat-", rb"glpat-[\w-]{20}"),
         (b"xox", rb"xox[abprs]-[\w-]{10}"),
