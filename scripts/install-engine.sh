@@ -25,11 +25,12 @@ stop_engine() {
         return 0
     fi
     kill -TERM "$pid"
-    for _ in $(seq 100); do
+    # It gives containers 15 s of their own.
+    for _ in $(seq 300); do
         is_ours "$pid" || return 0
         sleep 0.1
     done
-    die "the engine (process $pid) did not stop within 10 s; see $state/dockerd.log"
+    die "the engine (process $pid) did not stop within 30 s; see $state/dockerd.log"
 }
 
 answers() { docker -H "unix://$state/docker.sock" info >/dev/null 2>&1; }
