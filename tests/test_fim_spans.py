@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import sysconfig
-import tarfile
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -145,23 +142,6 @@ def test_nothing_but_white_space_is_never_a_middle(text: str, seed: int) -> None
 # -------------------------------------------------------------------------------- real files
 
 
-@pytest.fixture(scope="session")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """Source packages: Pygments' has most languages, setuptools-rust has Rust. None offline."""
-    folder = tmp_path_factory.mktemp("packages")
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    for package in ("pygments", "setuptools-rust"):
-        command = [*pip, "--dest", str(folder), package]
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=180)
-        except subprocess.SubprocessError:
-            return None
-    for archive in folder.glob("*.tar.gz"):
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    return folder
-
-
 @cache
 def installed_files() -> dict[str, list[Path]]:
     by_ending = endings(ENDINGS)
@@ -174,13 +154,10 @@ def installed_files() -> dict[str, list[Path]]:
     return found
 
 
-def real_files(language: str, examples: Path | None) -> list[bytes]:
-    """Returns up to 40 files, those of the source packages first; none if no one parses."""
+def real_files(language: str) -> list[bytes]:
+    """Returns up to 40 installed files; none if no one parses."""
     paths = list(installed_files()[language])
     random.Random(0).shuffle(paths)
-    if examples is not None:
-        shipped = [p for p in sorted(examples.rglob("*.*")) if p.suffix in ENDINGS[language]]
-        paths = [p for p in shipped if p.is_file()][:20] + paths
     chosen: list[bytes] = []
     for path in paths:
         data = path.read_bytes()
@@ -193,12 +170,11 @@ def real_files(language: str, examples: Path | None) -> list[bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("language", sorted(ENDINGS))
-def test_real_files_are_cut_exactly(language: str, examples: Path | None) -> None:
-    files = real_files(language, examples)
+def test_real_files_are_cut_exactly(language: str) -> None:
+    files = real_files(language)
     if not files:
         pytest.skip(
-            f"NO REAL FILE OF {language.upper()} THAT PARSES IS HERE (source packages "
-            f"{'were not to be had' if examples is None else 'hold none'}; looked into "
+            f"NO REAL FILE OF {language.upper()} THAT PARSES IS HERE (looked into "
             f"{', '.join(map(str, ROOTS))}): only the snippets of this test suite were cut"
         )
     chooser = random.Random(1)
@@ -209,7 +185,7 @@ def test_real_files_are_cut_exactly(language: str, examples: Path | None) -> Non
 
 
 @pytest.mark.slow
-def test_twelve_languages_have_real_files(examples: Path | None) -> None:
-    there = [language for language in ENDINGS if real_files(language, examples)]
+def test_twelve_languages_have_real_files() -> None:
+    there = [language for language in ENDINGS if real_files(language)]
     if len(there) < 12:
         pytest.skip(f"ONLY {len(there)} LANGUAGES HAVE REAL FILES HERE: {', '.join(there)}")
