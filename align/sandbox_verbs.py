@@ -74,21 +74,33 @@ def build(
         ),
     ] = None,
     engine: BuildEngineOption = "auto",
+    locked: Annotated[
+        bool, typer.Option(help="Exit with 1 where packages differ from the locked ones.")
+    ] = False,
 ) -> None:
     """Builds the image, or the root file system where no Docker engine answers.
 
-    What is there already is not built again. Programs run on `python` unless ALIGN_SANDBOX_IMAGE
-    names another image, so tasks that need numpy or pandas want:
+    What is there already is not built again. Packages that differ from sandbox/images/python.lock
+    are listed: verdicts of the two systems may differ.
+
+    Programs run on `python` unless ALIGN_SANDBOX_IMAGE names another image, so tasks that need
+    numpy or pandas want:
 
     align sandbox build --image python-data
 
     ALIGN_SANDBOX_IMAGE=python-data align verify ...
     """
+    from sandbox import images
     from sandbox.images import store
 
     with _client(engine) as client:
         made = store.build(client, image)
     console.print(_table([made]))
+    differences = images.drift(image)
+    for line in differences:
+        console.print(escape(line), soft_wrap=True)
+    if differences and locked:
+        raise typer.Exit(1)
 
 
 @sandbox_app.command("list")

@@ -31,6 +31,7 @@ VARIANTS = {
 }
 REPOSITORY = "code-align-sandbox"
 BUILDING = ".building-"
+_STATUS = "var/lib/dpkg/status"
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 # Byte code that doesn't ask for its source's time: unpacked files have new ones, and as the file
 # system is read-only, every import would compile again.
@@ -137,11 +138,13 @@ def _is_inside(member: tarfile.TarInfo) -> bool:
 
 def packages(folder: Path) -> str:
     """Return what an unpacked root file system holds, one ``name=version`` a line, sorted."""
-    status = folder / "var/lib/dpkg/status"
-    if not status.exists():
-        return ""
+    status = folder / _STATUS
+    return _packages(status.read_text(encoding="utf-8")) if status.exists() else ""
+
+
+def _packages(status: str) -> str:
     lines = set()
-    for entry in status.read_text(encoding="utf-8").split("\n\n"):
+    for entry in status.split("\n\n"):
         fields = dict(re.findall(r"^(Package|Version|Status): (.+)$", entry, re.MULTILINE))
         if fields.get("Status", "").endswith(" installed"):
             lines.add(f"{fields['Package']}={fields['Version']}\n")
@@ -157,6 +160,35 @@ def package_list(folder: Path) -> Path:
         made.write_text(text, encoding="utf-8")
         os.replace(made, path)
     return path
+
+
+def drift(variant: str | None = None) -> list[str]:
+    """Say how the packages that were built here differ from the locked ones (python.lock).
+
+    Debian's archive holds one version of a package at a time, so that a build can't ask for the
+    locked ones: it can only tell.
+
+    Returns:
+        A line for each package, such as ``zlib1g: 1:1.2.13 is locked, 1:1.2.14 is here``; none
+        where all are alike, or where the variant has no lock or no packages are known.
+    """
+    lock = Path(__file__).with_name(f"{variant_of(variant)}.lock")
+    built = cache_folder() / f"rootfs-{version(variant)}.tar"
+    if not lock.exists() or not built.exists():
+        return []
+    with tarfile.open(built) as tar:
+        status = tar.extractfile(f"./{_STATUS}")
+        assert status is not None
+        here = _packages(status.read().decode())
+    wanted, found = (
+        dict(line.split("=", 1) for line in text.splitlines())
+        for text in (lock.read_text(encoding="utf-8"), here)
+    )
+    return [
+        f"{name}: {wanted.get(name, 'nothing')} is locked, {found.get(name, 'nothing')} is here"
+        for name in sorted(wanted.keys() | found.keys())
+        if wanted.get(name) != found.get(name)
+    ]
 
 
 def docker_image(client: Any, variant: str | None = None) -> str:

@@ -80,6 +80,28 @@ def test_the_list_of_packages_is_written_down_and_follows_the_root(cache: Path) 
     assert before.digest != after.digest
 
 
+def test_packages_that_differ_from_the_locked_ones_are_named(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert images.drift("python") == []  # nothing is built
+    lock = (Path(images.__file__).parent / "python.lock").read_text()
+    moved = lock.replace("\nbash=", "\nbash=99.").replace("\ndash=", "\ntcsh=")
+    status = "".join(
+        f"Package: {name}\nStatus: install ok installed\nVersion: {version}\n\n"
+        for name, version in (line.split("=", 1) for line in moved.splitlines())
+    ).encode()
+    with tarfile.open(cache / f"rootfs-{images.version('python')}.tar", "w") as tar:
+        member = tarfile.TarInfo("./var/lib/dpkg/status")
+        member.size = len(status)
+        tar.addfile(member, io.BytesIO(status))
+    bash, dash, tcsh = images.drift("python")
+    assert bash.startswith("bash: 5") and "is locked, 99.5" in bash
+    assert dash.endswith("nothing is here")
+    assert tcsh.startswith("tcsh: nothing is locked")
+    monkeypatch.setattr(images, "__file__", str(cache / "x.py"))
+    assert images.drift("python") == []  # no lock
+
+
 def test_only_what_is_old_and_unused_is_pruned(cache: Path) -> None:
     current, data = (
         root(cache, images.version("python")),
