@@ -18,6 +18,8 @@ from sandbox.engines.base import MAX_PIDS, OWN_MB, OWN_PIDS
 _ROOT = Path("/sys/fs/cgroup")
 _PREFIX = "code-align-"
 _CONTROLLERS = ("memory", "pids")
+# A younger group without processes may be one that is just being entered.
+_STRAY_S = 60
 
 
 def delegated(root: Path = _ROOT, membership: Path = Path("/proc/self/cgroup")) -> dict[str, Path]:
@@ -132,4 +134,5 @@ def _remove_strays(parent: Path) -> None:
     """Groups whose owner died without a word are empty; the kernel refuses to remove others."""
     for folder in parent.glob(_PREFIX + "*"):
         with contextlib.suppress(OSError):
-            folder.rmdir()
+            if time.time() - folder.stat().st_mtime > _STRAY_S:
+                folder.rmdir()
