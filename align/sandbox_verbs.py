@@ -80,7 +80,7 @@ def build(
 ) -> None:
     """Builds the image, or the root file system where no Docker engine answers.
 
-    What is there already is not built again. Packages that differ from sandbox/images/python.lock
+    What is there already is not built again. Packages that differ from sandbox/images/*.lock
     are listed: verdicts of the two systems may differ.
 
     Programs run on `python` unless ALIGN_SANDBOX_IMAGE names another image, so tasks that need
