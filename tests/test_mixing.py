@@ -1,4 +1,4 @@
-"""Mixing by tokens: shares as exact as whole rows allow, the same for the same seed."""
+"""Mixing by rows and by tokens: exact shares, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -63,3 +63,42 @@ def test_a_mix_that_can_t_be_made_is_explained() -> None:
     with pytest.raises(RecipeError, match="max_tokens, not by max_rows"):
         shares = {"fim": 1.0, "fine": 0.0}
         mix(sources, SftSettings(mix=shares, mix_by="tokens", max_rows=3), 0)
+
+
+def test_a_short_source_is_repeated_evenly() -> None:
+    sources = {"big": rows("b", [2] * 50), "small": rows("s", [2] * 4)}
+    settings = SftSettings(mix={"big": 0.5, "small": 0.5}, max_rows=21)
+    mixed = mix(sources, settings, 3)
+    assert sum(mixed.used.values()) == len(mixed.rows) == 21
+    assert abs(mixed.used["big"] - mixed.used["small"]) == 1
+    uses = Counter(row.row_id for row in mixed.rows)
+    assert {uses[row.row_id] for row in sources["small"]} <= {2, 3}
+    assert max(uses[row.row_id] for row in sources["big"]) == 1
+    assert mixed.rows == mix(sources, settings, 3).rows
+    assert mixed.rows != mix(sources, settings, 4).rows
+
+
+def test_without_shares_every_row_is_taken_once() -> None:
+    sources = {"a": rows("a", [2] * 5), "b": rows("b", [2] * 3)}
+    mixed = mix(sources, SftSettings(), 1)
+    assert sorted(row.row_id for row in mixed.rows) == sorted(
+        row.row_id for source in sources.values() for row in source
+    )
+    assert mixed.used == {"a": 5, "b": 3}
+    mixed = mix(sources, SftSettings(max_rows=4), 1)
+    assert len({row.row_id for row in mixed.rows}) == sum(mixed.used.values()) == 4
+
+
+@pytest.mark.parametrize("by", ["rows", "tokens"])
+def test_shares_that_do_not_fit_the_sources_are_refused(by: str) -> None:
+    sources = {"a": rows("a", [2] * 5), "b": []}
+
+    def settings(shares: dict[str, float]) -> SftSettings:
+        return SftSettings.model_validate({"mix": shares, "mix_by": by})
+
+    with pytest.raises(RecipeError, match="one share for each input"):
+        mix(sources, settings({"a": 1.0}), 1)
+    with pytest.raises(InputError, match=r"mix\.b"):
+        mix(sources, settings({"a": 0.5, "b": 0.5}), 1)
+    with pytest.raises(InputError, match="no row is left"):
+        mix({"a": [], "b": []}, settings({"a": 0.5, "b": 0.5}), 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from align.chat import IGNORED, Encoded
-from align.errors import ArtifactError, InputError, RecipeError, TrainingError
+from align.errors import ArtifactError, InputError, TrainingError
 from align.lora import untrained_rows
 from align.settings import SftSettings
-from align.sft.rows import TokenRow, mix_rows, read_source
+from align.sft.rows import read_source
 from align.skips import Skips
 from tests.conftest import RecordingContext
 from tests.tiny import build_tiny_model
@@ -196,42 +194,6 @@ def test_fim_and_chat_rows_are_trained_together(model: Path, rows: Path, tmp_pat
     assert [sources[name]["used"] for name in ("fine", "fim")] == [12, 4]
     assert [sources[name]["usable"] for name in ("fine", "fim")] == [16, 3]
     assert sum(source["tokens"] for source in sources.values()) == summary.counts["tokens"]
-
-
-def token_rows(prefix: str, count: int) -> list[TokenRow]:
-    encoded = Encoded([1, 2], [IGNORED, 2])
-    return [TokenRow(f"{prefix}{number}", encoded, 1.0) for number in range(count)]
-
-
-def test_a_short_source_is_repeated_evenly() -> None:
-    sources = {"big": token_rows("b", 50), "small": token_rows("s", 4)}
-    rows, counts = mix_rows(sources, {"big": 0.5, "small": 0.5}, 21, seed=3)
-    assert sum(counts.values()) == len(rows) == 21
-    assert abs(counts["big"] - counts["small"]) == 1
-    uses = Counter(row.row_id for row in rows)
-    assert {uses[row.row_id] for row in sources["small"]} <= {2, 3}
-    assert max(uses[row.row_id] for row in sources["big"]) == 1
-    assert rows == mix_rows(sources, {"big": 0.5, "small": 0.5}, 21, seed=3)[0]
-    assert rows != mix_rows(sources, {"big": 0.5, "small": 0.5}, 21, seed=4)[0]
-
-
-def test_without_shares_every_row_is_taken_once() -> None:
-    sources = {"a": token_rows("a", 5), "b": token_rows("b", 3)}
-    rows, counts = mix_rows(sources, {}, None, seed=1)
-    assert (sorted(row.row_id for row in rows), counts) == (
-        sorted(row.row_id for source in sources.values() for row in source),
-        {"a": 5, "b": 3},
-    )
-    rows, counts = mix_rows(sources, {}, 4, seed=1)
-    assert len(rows) == len({row.row_id for row in rows}) == sum(counts.values()) == 4
-
-
-def test_shares_that_do_not_fit_are_refused() -> None:
-    sources = {"a": token_rows("a", 5), "b": []}
-    with pytest.raises(RecipeError, match="one share for each input"):
-        mix_rows(sources, {"a": 1.0}, None, seed=1)
-    with pytest.raises(InputError, match=r"mix\.b"):
-        mix_rows(sources, {"a": 0.5, "b": 0.5}, None, seed=1)
 
 
 def test_accumulation_and_weights_change_the_loss_as_they_should(

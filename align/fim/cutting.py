@@ -6,7 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from align.artifacts import Row, canonical_json, short_id
@@ -68,6 +68,7 @@ class Cutter:
         self._usable: dict[int, bool] = {}
         self._cleaner = Cleaner(settings, self._text, tables or {})
         self._numbers = {(f.repo, f.path): number for number, f in enumerate(self._files)}
+        self._other = lru_cache(_CACHED_FILES)(self._read_other)
         self.counts: Counter[str] = Counter()
 
     def rows(self) -> Iterator[Cut]:
@@ -147,7 +148,7 @@ class Cutter:
         return len(encode_text(self._tokenizer, text))
 
     def _context(self, file: SourceFile, data: bytes, middle: str) -> RepoContext | None:
-        return self._neighbours(file.repo).context(
+        return self._neighbours[file.repo].context(
             file.path,
             data,
             middle,
@@ -156,18 +157,14 @@ class Cutter:
             self._count,
         )
 
-    def _neighbours(self, repo: str) -> Neighbours:
-        return self._all_neighbours()[repo]
-
-    @cache  # noqa: B019  # lives as long as the one run that needs it
-    def _all_neighbours(self) -> dict[str, Neighbours]:
+    @cached_property
+    def _neighbours(self) -> dict[str, Neighbours]:
         paths = defaultdict(list)
         for file in self._files:
             paths[file.repo].append(file.path)
         return {repo: Neighbours(repo, names) for repo, names in paths.items()}
 
-    @lru_cache(maxsize=_CACHED_FILES)  # noqa: B019
-    def _other(self, repo: str, path: str) -> str | None:
+    def _read_other(self, repo: str, path: str) -> str | None:
         data = self._read(self._numbers[repo, path])
         return None if data is None else data.decode()
 

@@ -1,8 +1,7 @@
-"""From tables of training rows to the token rows of one pass: encoding, dropping, mixing."""
+"""From tables of training rows to token rows: encoding, dropping, cutting."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from align.artifacts import short_id
 from align.chat import IGNORED, Encoded, Tokenizer, TrainOn, encode_chat
-from align.errors import InputError, RecipeError
+from align.errors import InputError
 from align.fim.formats import encode_fim_row
 from align.settings import SftSettings
 from align.skips import Skips
@@ -119,71 +118,3 @@ def _encode(tokenizer: Tokenizer, row: Mapping[str, Any], train_on: TrainOn) -> 
     else:
         raise InputError(f"kind {kind!r} is not known; use `chat` or `fim`")
     return TokenRow(row.get("row_id") or short_id("row", kind, content), encoded, weight)
-
-
-def mix_rows(
-    sources: Mapping[str, Sequence[TokenRow]],
-    shares: Mapping[str, float],
-    max_rows: int | None,
-    seed: int,
-) -> tuple[list[TokenRow], dict[str, int]]:
-    """Chooses the rows of one pass.
-
-    Without shares every row is taken once. With shares, each source gives its part of `max_rows`
-    (or of as many rows as there are): a random choice of it, or, where it is too short, all of it
-    as often as it fits and a random choice for the rest.
-
-    Returns:
-        The rows in a random order, and how many come from each source.
-
-    Raises:
-        InputError: A source with a share, or all of them, are empty.
-        RecipeError: The shares do not fit the sources.
-    """
-    chooser = random.Random(seed)
-    names = sorted(sources)
-    counts = {name: len(sources[name]) for name in names}
-    total = sum(counts.values())
-    if not total:
-        raise InputError(
-            f"no row is left to train on in {', '.join(names) or 'the inputs'}: the tables are "
-            "empty, or every row is bad or longer than max_length; the run's log names each"
-        )
-    if shares:
-        counts = _shared(shares, counts, max_rows or total)
-        chosen = [row for name in names for row in _choose(sources[name], counts[name], chooser)]
-    else:
-        chosen = [row for name in names for row in sources[name]]
-    chooser.shuffle(chosen)
-    if not shares and max_rows is not None and max_rows < total:
-        chosen = chosen[:max_rows]
-        kept = {id(row) for row in chosen}
-        counts = {name: sum(id(row) in kept for row in sources[name]) for name in names}
-    return chosen, counts
-
-
-def _shared(
-    shares: Mapping[str, float], available: Mapping[str, int], total: int
-) -> dict[str, int]:
-    """Splits a total by the shares, rounding by largest remainder."""
-    if set(shares) != set(available) or not sum(shares.values()) > 0:
-        raise RecipeError(
-            f"mix: give one share for each input ({', '.join(available)}), not for "
-            f"{', '.join(shares)}; together they must be more than 0"
-        )
-    for name, share in shares.items():
-        if share > 0 and not available[name]:
-            raise InputError(f"mix.{name} is {share}, but that input has no usable row")
-    exact = {name: total * share / sum(shares.values()) for name, share in sorted(shares.items())}
-    counts = {name: int(value) for name, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: (counts[name] - exact[name], name))
-    for name in by_remainder[: total - sum(counts.values())]:
-        counts[name] += 1
-    return counts
-
-
-def _choose(rows: Sequence[TokenRow], count: int, chooser: random.Random) -> list[TokenRow]:
-    if not count:
-        return []
-    whole, rest = divmod(count, len(rows))
-    return [*(list(rows) * whole), *chooser.sample(list(rows), rest)]
