@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -80,6 +80,10 @@ def show(
     model: ModelOption,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 5,
     skip: Annotated[int, typer.Option(min=0, help="Rows to pass over first.")] = 0,
+    train_on: Annotated[
+        Literal["assistant", "last_turn_only", "qwen_script"],
+        typer.Option(help="What of a chat is trained, as in the recipe."),
+    ] = "assistant",
     html: Annotated[Path | None, typer.Option(help="Write them to this page too.")] = None,
 ) -> None:
     """Shows rows as they are trained, the trained tokens in colour.
@@ -88,7 +92,7 @@ def show(
     """
     from align.showing import as_html, as_text, load_tokenizer, shown_rows
 
-    rows = shown_rows(table_path(table), load_tokenizer(model_path(model)), limit, skip)
+    rows = shown_rows(table_path(table), load_tokenizer(model_path(model)), limit, skip, train_on)
     terminal = Console(file=sys.stdout, highlight=False)
     for row in rows:
         terminal.print(as_text(row), soft_wrap=True)

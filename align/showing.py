@@ -11,11 +11,11 @@ from typing import Any, cast
 from jinja2 import Environment, PackageLoader
 from rich.text import Text
 
-from align.chat import IGNORED, Encoded, Tokenizer, encode_chat
+from align.chat import IGNORED, Encoded, Tokenizer, TrainOn, encode_chat
 from align.data.chat_rows import chat_fault
 from align.data.formats import read_conversation
 from align.errors import CheckpointError, InputError
-from align.fim.formats import encode_fim
+from align.fim.formats import encode_fim_row
 from align.report.words import visible
 from align.tables import read_rows
 
@@ -58,7 +58,13 @@ class ShownRow:
         return sum(run.tokens for run in self.runs if run.trained)
 
 
-def shown_rows(table: str | Path, tokenizer: Tokenizer, limit: int, skip: int) -> list[ShownRow]:
+def shown_rows(
+    table: str | Path,
+    tokenizer: Tokenizer,
+    limit: int,
+    skip: int,
+    train_on: TrainOn = "assistant",
+) -> list[ShownRow]:
     """Returns `limit` rows of a table after the first `skip` ones.
 
     The table may hold training rows, or instruction rows in any known layout.
@@ -66,10 +72,10 @@ def shown_rows(table: str | Path, tokenizer: Tokenizer, limit: int, skip: int) -
     Raises:
         InputError: The table can't be read.
     """
-    return list(islice(_all_rows(table, tokenizer), skip, skip + limit))
+    return list(islice(_all_rows(table, tokenizer, train_on), skip, skip + limit))
 
 
-def _all_rows(table: str | Path, tokenizer: Tokenizer) -> Iterator[ShownRow]:
+def _all_rows(table: str | Path, tokenizer: Tokenizer, train_on: TrainOn) -> Iterator[ShownRow]:
     faults: list[ShownRow] = []
 
     def bad(place: str, reason: str) -> None:
@@ -78,30 +84,28 @@ def _all_rows(table: str | Path, tokenizer: Tokenizer) -> Iterator[ShownRow]:
     for place, row in read_rows(table, bad):
         yield from faults
         faults.clear()
-        yield _shown(place, row, tokenizer)
+        yield _shown(place, row, tokenizer, train_on)
     yield from faults
 
 
-def _shown(place: str, row: Mapping[str, Any], tokenizer: Tokenizer) -> ShownRow:
+def _shown(place: str, row: Mapping[str, Any], tokenizer: Tokenizer, train_on: TrainOn) -> ShownRow:
     names = [str(row[key]) for key in ("row_id", "kind", "language") if row.get(key)]
     title = " · ".join(names) or "row"
     try:
-        encoded = _encode(row, tokenizer)
+        encoded = _encode(row, tokenizer, train_on)
     except InputError as error:
         return ShownRow(place, title, fault=str(error))
     return ShownRow(place, title, tuple(_runs(encoded, tokenizer)))
 
 
-def _encode(row: Mapping[str, Any], tokenizer: Tokenizer) -> Encoded:
-    if fim := row.get("fim"):
-        if fim.get("wrapper") not in (None, "raw"):
-            raise InputError(f"the FIM wrapper {fim['wrapper']!r} is not known; use `raw`")
-        return encode_fim(tokenizer, fim["prefix"], fim["middle"], fim["suffix"])
+def _encode(row: Mapping[str, Any], tokenizer: Tokenizer, train_on: TrainOn) -> Encoded:
+    if row.get("fim"):
+        return encode_fim_row(tokenizer, row["fim"])
     messages = read_conversation(row).messages
     fault = chat_fault(messages)
     if fault:
         raise InputError(fault)
-    return encode_chat(tokenizer, messages)
+    return encode_chat(tokenizer, messages, train_on)
 
 
 def _runs(encoded: Encoded, tokenizer: Tokenizer) -> Iterator[Run]:

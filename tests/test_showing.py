@@ -65,6 +65,17 @@ def test_a_row_that_cant_be_trained_says_why(table: Path, tokenizer: Tokenizer) 
     assert broken.place.endswith("rows.jsonl:5")
 
 
+def test_other_masks_and_wrappers_are_shown_as_they_are_trained(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    rows = [{"messages": [*MESSAGES, *MESSAGES]}, {"fim": FIM | {"wrapper": "chatml"}}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chat, fim = shown_rows(path, tokenizer, limit=2, skip=0, train_on="last_turn_only")
+    assert [run.text for run in chat.runs if run.trained] == [MESSAGES[1]["content"] + "<|im_end|>"]
+    assert [run.text for run in fim.runs if run.trained] == ["return x<|im_end|>"]
+
+
 def test_rows_can_be_passed_over(table: Path, tokenizer: Tokenizer) -> None:
     (row,) = shown_rows(table, tokenizer, limit=1, skip=2)
     assert row.title == "f-1 · fim"
@@ -92,6 +103,7 @@ def test_control_characters_do_not_steer_the_terminal(tmp_path: Path, tokenizer:
 def test_the_verb_prints_and_writes_a_page(model: Path, table: Path, tmp_path: Path) -> None:
     page = tmp_path / "pages" / "rows.html"
     command = [sys.executable, "-m", "align.cli", "data", "show", str(table), "--limit", "2"]
+    command += ["--train-on", "last_turn_only"]
     command += ["--model", str(model), "--html", str(page)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
