@@ -13,6 +13,7 @@ from align.artifacts import Row, write_atomic, write_parquet
 from align.context import progress_bar
 from align.data.tasks import task_row
 from align.errors import ArtifactError, InputError, RecipeError
+from align.mbpp import as_task
 from align.settings import SandboxSettings
 from align.tables import read_rows
 from sandbox import Sandbox, SandboxError, Task, TaskError, TaskReport, check_tasks, parse_task
@@ -72,6 +73,7 @@ def _parsed(location: Path) -> Iterator[tuple[str, Task | str, Row]]:
     places: dict[str, str] = {}
     for place, row in read_rows(location):
         try:
+            row = as_task(row)
             task = parse_task(row)
         except TaskError as error:
             yield str(row.get("task_id") or place), f"{place}: {error}", row

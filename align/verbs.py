@@ -25,6 +25,7 @@ from align.settings import (
     SftSettings,
     VerifySettings,
 )
+from align.tables import resolve_table
 
 OutOption = Annotated[
     Path, typer.Option("--out", help="A folder; or X.parquet / X.jsonl for one file.")
@@ -101,17 +102,35 @@ def fim(
 
 def sft(
     model: ModelOption,
-    rows: Annotated[str, typer.Option(help="Rows to train on (written by data, fim or select).")],
+    rows: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[NAME=]TABLE",
+            help="Rows to train on (written by data, fim or select); may be given again by name.",
+        ),
+    ],
     out: OutOption,
     overrides: SetOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Fine-tunes a model on rows; ends in a merged model folder with its adapter beside it.
 
+    Several tables need names, by which `mix` gives their shares: --rows chat=fine/rows --rows
+    fim=fim/rows --set mix.chat=0.7 --set mix.fim=0.3
+
     Example: align sft --model Qwen/Qwen2.5-Coder-0.5B --rows data/rows --out tuned --set epochs=2
     """
     settings = settings_of(SftSettings, {}, overrides)
-    inputs = {"model": model_path(model), "rows": table_path(rows)}
+    inputs = {"model": model_path(model)}
+    for each in rows:
+        name, equals, table = each.partition("=")
+        if not equals or resolve_table(each) is not None:
+            name, table = "rows", each
+        if not name.isidentifier() or name in inputs:
+            raise RecipeError(
+                f"--rows {each}: the name {name!r} is taken or none; write --rows NAME=TABLE"
+            )
+        inputs[name] = table_path(table)
     do_stage("sft", settings, inputs, out, seed=seed)
 
 

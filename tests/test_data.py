@@ -425,3 +425,36 @@ def test_the_demo_data_is_large_enough_and_clean(output: Output, context: Record
     assert summary.counts["rows"] >= 200
     assert summary.counts["tasks"] >= 120
     assert set(summary.counts) == {"rows", "tasks", "held_out"}, summary.details["skipped"]
+
+
+def test_mbpp_rows_of_the_train_split_are_tasks_and_others_are_refused(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    row = {
+        "text": "Write a function to add one. ",
+        "code": "import math\r\ndef helper(x):\r\n\treturn x\r\ndef add_one(x):\r\n\treturn x + 1",
+        "task_id": 601,
+        "test_setup_code": "",
+        "test_list": ["assert str(add_one(1)) == '2'", "assert add_one(-1) == 0"],
+        "challenge_test_list": [],
+    }
+    source = write(
+        tmp_path / "mbpp.jsonl",
+        [row, row | {"task_id": 600}, row | {"task_id": 11}, row | {"task_id": 700, "code": "def"}],
+    )
+    summary = stage(output, context, None, source)
+    assert (summary.counts["tasks"], summary.counts["bad_task"]) == (1, 3)
+    (made,) = table(output, "tasks")
+    assert (made["task_id"], made["entry_point"], made["licence"]) == (
+        "mbpp/601",
+        "add_one",
+        "CC-BY-4.0",
+    )
+    prompt = made["messages"][0]["content"]
+    assert "add one.\n" in prompt and row["test_list"][0] in prompt
+    assert (
+        row["test_list"][1] not in prompt
+        and row["test_list"][1] in json.loads(made["tests"])["asserts"]
+    )
+    reasons = " ".join(entry["reason"] for entry in summary.details["skipped"])
+    assert "MBPP 600 is not of the train split" in reasons and "no Python" in reasons

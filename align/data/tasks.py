@@ -13,6 +13,7 @@ from align.data.decontaminate import BenchmarkIndex
 from align.data.dropped import Dropped
 from align.data.sides import sides_of
 from align.errors import InputError
+from align.mbpp import as_task
 from align.tables import read_rows
 from sandbox import TaskError, parse_task
 
@@ -39,6 +40,7 @@ def split_tasks(
 
         for place, row in read_rows(table, bad):
             try:
+                row = as_task(row)
                 task = parse_task(row)
             except TaskError as error:
                 bad(place, str(error))

@@ -1,0 +1,64 @@
+"""MBPP's own rows as tasks (Austin et al., arXiv:2108.07732): its train split and no other."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from align.artifacts import Row
+from sandbox import TaskError
+
+TRAIN_IDS = range(601, 975)
+"""Task ids of the train split; 1 to 10 are few-shot prompts, the others are there to evaluate."""
+
+
+def as_task(row: Mapping[str, Any]) -> Row:
+    """Returns a row as the task that it describes: itself, or what an MBPP row says.
+
+    The prompt of an MBPP row is its text with the first assertion, which names the function.
+
+    Raises:
+        TaskError: The row is damaged, or of another split than the one to train on.
+    """
+    if not ("test_list" in row and "code" in row and ("text" in row or "prompt" in row)):
+        return dict(row)
+    number, asserts = row.get("task_id"), row["test_list"]
+    text = row.get("text") or row.get("prompt")
+    if not isinstance(number, int) or not isinstance(text, str) or not asserts:
+        raise TaskError("an MBPP row needs a number as task_id, a text and a test_list")
+    if number not in TRAIN_IDS:
+        raise TaskError(
+            f"MBPP {number} is not of the train split ({TRAIN_IDS[0]} to {TRAIN_IDS[-1]}): whoever "
+            "trains on it can't measure by MBPP any more"
+        )
+    setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or [])
+    prompt = f"{text.strip()}\nYour code should pass this test:\n\n```python\n{asserts[0]}\n```"
+    return {
+        "task_id": f"mbpp/{number}",
+        "language": "python",
+        "messages": [{"role": "user", "content": prompt}],
+        "entry_point": _entry_point(row["code"], asserts[0]),
+        "tests": {"kind": "asserts", "setup": setup, "asserts": list(asserts)},
+        "reference": row["code"].replace("\r\n", "\n"),
+        "source": "MBPP",
+        "licence": "CC-BY-4.0",
+    }
+
+
+def _entry_point(code: str, test: str) -> str | None:
+    """Returns the function of the reference solution that the test calls."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as an escape that a string does not know
+            tree, asked = ast.parse(code), ast.parse(test)
+    except SyntaxError as error:
+        raise TaskError(f"the code or the first test is no Python: {error}") from error
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    called = [
+        node.func.id
+        for node in ast.walk(asked)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    return next((name for name in called if name in defined), None)
