@@ -6,7 +6,8 @@
 Both train the same tokens and labels in the same order from the same weights, `--step-rows` rows an
 optimiser step, each in a process of its own. TRL's best setting is looked for first on a few rows:
 packed or not, then checkpointing, then how weights are held. Rounds are interleaved. Losses are
-compared step by step with TRL's plain path: unpacked, bf16. What is trained is thrown away.
+compared step by step with TRL's plain path: unpacked, without checkpointing, weights held as in its
+best setting. What is trained is thrown away.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ def in_process(job: Mapping[str, Any]) -> Result:
 
 
 def plain_setting(job: Mapping[str, Any]) -> Result:
-    """TRL's path without packing or checkpointing, to which losses are compared."""
+    """TRL's path without packing or checkpointing, from which the search starts."""
     held = "float32" if job["full"] else job["dtype"]
     return PLAIN | {"dtype": held, "autocast": job["dtype"] == "bfloat16"}
 
@@ -284,14 +285,18 @@ def show(name: str, result: Result) -> None:
 def compare(job: Result, probe_rows: int, rounds: int) -> Result:
     """Look for TRL's best setting, then measure both in turn."""
     best, tried = find_best({**job, "rows": probe_rows})
-    plain = in_process({**job, **plain_setting(job)})
-    show("plain path", plain)
     found: dict[str, list[Result]] = {"trl": [], "ours": []}
     for _ in range(rounds):
         for name, runs in found.items():
             runs.append(in_process({**job, **(best if name == "trl" else {})}))
             show(name, runs[-1])
     ours, trl = (_median(found[name]) for name in ("ours", "trl"))
+    unpacked = best | {"packing": False, "batch": best.get("batch", 4), "checkpointing": False}
+    if best == unpacked:
+        plain = found["trl"][0]
+    else:
+        plain = in_process({**job, **unpacked})
+        show("plain path", plain)
     differences = [abs(a - b) / b for a, b in zip(ours["losses"], plain["losses"], strict=True)]
     return {
         "ours": ours,

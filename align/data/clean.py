@@ -137,7 +137,8 @@ class RowCleaner:
             raise InputError(fault)
         checklist = read_checklist(row.get("checklist"))
         licence = str(row.get("licence") or row.get("license") or source.settings.licence)
-        origin = {"source": str(row.get("source") or table.name), **_origin(place)}
+        name = table.name if table.exists() else str(table)  # which is a Hub id
+        origin = {"source": str(row.get("source") or name), **_origin(place, name)}
         return {
             **train_row(conversation.messages, origin, licence, row_weight(row)),
             "checklist": checklist,
@@ -227,10 +228,10 @@ class RowCleaner:
         self._dropped.add(kind, source, self._spool[number]["place"], reason)
 
 
-def _origin(place: str) -> dict[str, str]:
+def _origin(place: str, table: str) -> dict[str, str]:
     match = _PLACE.fullmatch(place)
     file, line = (match["file"], match["line"]) if match else (place, "")
-    return {"file": Path(file).name, "line": line}
+    return {"file": table if file == table else Path(file).name, "line": line}
 
 
 def source_details(sources: Sequence[Source], dropped: Mapping[str, Counter[str]]) -> list[Row]:
