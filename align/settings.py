@@ -351,6 +351,9 @@ class DpoSettings(Settings):
     save_steps: Positive = 50
 
 
+EvalPrompt = Literal["own", "qwen"]
+
+
 class EvalSettings(Settings):
     """Which benchmarks are run on which checkpoints."""
 
@@ -362,6 +365,10 @@ class EvalSettings(Settings):
     checkpoints: list[str] | None = Field(
         default=None,
         description="stages evaluated (`start`, `coarse`, `fine`, `mixed`, `dpo`); null: all",
+    )
+    prompt: EvalPrompt = Field(
+        default="own",
+        description="how HumanEval is put: `own`, or `qwen`, by which Qwen2.5-Coder was published",
     )
     max_tokens: Positive = 400
     concurrency: Positive = 64

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from align.artifacts import Identity, read_shards
 from align.errors import ArtifactError, InputError
@@ -35,6 +36,7 @@ from align.stage import Output
 from sandbox import Sandbox, parse_task
 from tests.conftest import RecordingContext
 from tests.live import ADD_ONE, IS_EVEN, LiveContext, Proxy
+from tests.tiny import build_tiny_model
 
 pytest_plugins = ["tests.live_fixtures"]
 
@@ -192,6 +194,20 @@ def test_the_chat_prompt_shows_the_function_and_its_own_answer_is_found() -> Non
     message = humaneval.user_message(PROMPT)
     assert PROMPT.rstrip() in message
     assert extract_code(message, "f") == PROMPT.rstrip()
+
+
+def test_the_published_prompt_begins_the_answer_and_reads_it_from_there(tmp_path: Path) -> None:
+    benchmark = humaneval.load(1, "qwen")
+    assert benchmark.prompt_form != humaneval.load(1).prompt_form
+    tokenizer: Any = AutoTokenizer.from_pretrained(build_tiny_model(tmp_path))
+    (problem,) = benchmark.problems
+    prompt = problem.render(tokenizer)
+    text = tokenizer.decode(prompt.ids)
+    assert f"<|im_start|>system\n{humaneval.QWEN_SYSTEM}<|im_end|>\n" in text
+    assert text.endswith("\n```\n<|im_end|>\n<|im_start|>assistant\n```python\n")
+    answer = f"{problem.task['reference']}\n```\nIt is right."
+    code = prompt.find_code(answer)
+    assert code is not None and code.strip() == problem.task["reference"].strip()
 
 
 def test_held_out_takes_only_what_is_held_out_and_can_be_run(tmp_path: Path) -> None:

