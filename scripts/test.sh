@@ -8,6 +8,7 @@ python=${VENV:-.venv}/bin/python
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
+scripts/test-sources.sh .state/sources || exit 1
 "$python" -m pytest --junitxml="$results" "$@"
 status=$?
 
