@@ -20,11 +20,11 @@ from align.artifacts import (
 from align.context import RunContext, console
 from align.errors import InputError, RecipeError
 from align.manifest import begin, finish, path_sha, read_identity, read_manifest
-from align.recipe import apply_override, looks_like_hub_id, parse_settings
+from align.recipe import apply_override, parse_settings
 from align.run import stage_function
 from align.settings import SandboxSettings, ServingSettings, Settings
 from align.stage import Output
-from align.tables import resolve_table
+from align.tables import looks_like_hub_id, resolve_table
 
 
 def table_path(location: str) -> Path:

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, cast
 
 from align.artifacts import sha256_text
 from align.errors import InputError, TrainingError
+from align.row_checks import text_fault
 from align.templates import between, template_of
 
 IGNORED = -100
@@ -254,12 +255,16 @@ def _checked(messages: Sequence[Message]) -> list[tuple[str, str]]:
         raise InputError("a conversation needs at least one message")
     turns = []
     for index, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise InputError(f"message {index} must be an object with role and content")
         role, content = message.get("role"), message.get("content")
         if role not in ("system", "user", "assistant") or not isinstance(content, str):
             raise InputError(
                 f"message {index} needs a role (system, user or assistant) and a text as content, "
                 f"not role {role!r} and {type(content).__name__}"
             )
+        if fault := text_fault(content):
+            raise InputError(f"the content of message {index} {fault}")
         if role == "system" and index:
             raise InputError(f"message {index} is a system message; only the first one may be")
         turns.append((role, content))

@@ -120,12 +120,16 @@ def _attic_name(identity: Identity) -> str:
 def path_sha(path: Path) -> str:
     """Returns the content hash of a file, or of all files below a folder by their names.
 
+    A table of the Hub, which is no path that is there, is known by its id.
+
     Raises:
         InputError: The path can't be read.
     """
     try:
         if path.is_file():
             return sha256_file(path)
+        if not path.exists():
+            return sha256_text(f"hub:{path}")
         digest = hashlib.sha256()
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
             digest.update(f"{file.relative_to(path)}\0{sha256_file(file)}\n".encode())

@@ -26,21 +26,36 @@ def as_task(row: Mapping[str, Any]) -> Row:
         return dict(row)
     number, asserts = row.get("task_id"), row["test_list"]
     text = row.get("text") or row.get("prompt")
-    if not isinstance(number, int) or not isinstance(text, str) or not asserts:
-        raise TaskError("an MBPP row needs a number as task_id, a text and a test_list")
+    setup = row.get("test_setup_code") or row.get("test_imports") or []
+    setup = "\n".join(map(str, setup)) if isinstance(setup, list) else setup
+    texts = [text, row["code"], setup]
+    if (
+        not isinstance(number, int)
+        or not isinstance(asserts, list)
+        or not asserts
+        or not all(isinstance(each, str) for each in (*texts, *asserts))
+    ):
+        raise TaskError(
+            "an MBPP row needs a number as task_id, a text, code and a test_list of texts"
+        )
     if number not in TRAIN_IDS:
         raise TaskError(
             f"MBPP {number} is not of the train split ({TRAIN_IDS[0]} to {TRAIN_IDS[-1]}): whoever "
             "trains on it can't measure by MBPP any more"
         )
-    setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or [])
-    prompt = f"{text.strip()}\nYour code should pass this test:\n\n```python\n{asserts[0]}\n```"
+    prompt = (
+        f"{str(text).strip()}\nYour code should pass this test:\n\n```python\n{asserts[0]}\n```"
+    )
     return {
         "task_id": f"mbpp/{number}",
         "language": "python",
         "messages": [{"role": "user", "content": prompt}],
         "entry_point": _entry_point(row["code"], asserts[0]),
-        "tests": {"kind": "asserts", "setup": setup, "asserts": list(asserts)},
+        "tests": {
+            "kind": "asserts",
+            "setup": setup,
+            "asserts": asserts,
+        },
         "reference": row["code"].replace("\r\n", "\n"),
         "source": "MBPP",
         "licence": "CC-BY-4.0",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from align.settings import DpoSettings, SftSettings
+from align.stage import Context
 
 _LABELS_AT_ONCE = 384  # `align.losses` makes logits for so many labels at a time
 _SHARE = 0.85
@@ -93,3 +94,14 @@ def free_bytes() -> int:
         if Path(limit).exists() and (text := Path(limit).read_text().strip()).isdigit():
             free = min(free, int(text) - int(Path(used).read_text()))
     return free
+
+
+def checkpoint_activations(
+    settings: SftSettings | DpoSettings, parent: Path, context: Context
+) -> bool:
+    """Decides whether layers are computed twice: only where memory needs it."""
+    shape, free = shape_of(parent), free_bytes()
+    needed = needs_checkpointing(shape, settings, free)
+    size = training_bytes(shape, settings, needed)
+    context.log("memory", needed_bytes=size, free_bytes=free, checkpointing=needed)
+    return needed

@@ -34,7 +34,7 @@ from align.settings import (
     SftSettings,
     VerifySettings,
 )
-from align.tables import resolve_table
+from align.tables import looks_like_hub_id, resolve_table
 
 # YAML 1.1 reads 1e-4 as text, because it has no dot; everybody means the number.
 _EXPONENT = re.compile(r"[0-9]+[eE][+-]?[0-9]+")
@@ -269,12 +269,3 @@ def copy_recipe(source: Path) -> str:
         if not Path(name).is_absolute() and (source.parent / name).exists():
             text = text.replace(name, str((source.parent / name).resolve()))
     return text
-
-
-def looks_like_hub_id(name: str) -> bool:
-    """Tells whether a name has the form `owner/name` of a Hub id."""
-    return (
-        name.count("/") == 1
-        and not name.startswith((".", "/"))
-        and not Path(name).suffix[1:].isalpha()
-    )

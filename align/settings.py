@@ -211,6 +211,14 @@ class SftSettings(Settings):
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     save_steps: Positive = Field(default=50, description="steps between two points to resume from")
 
+    @model_validator(mode="after")
+    def _has_one_measure(self) -> SftSettings:
+        if self.mix_by == "tokens" and self.max_rows is not None:
+            raise ValueError("a mix by tokens is cut by max_tokens, not by max_rows")
+        if self.mix_by == "rows" and self.max_tokens is not None:
+            raise ValueError("max_tokens cuts a mix by tokens: set mix_by to tokens, or max_rows")
+        return self
+
 
 class FimSettings(Settings):
     """Fill-in-the-middle rows cut from real source files."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
@@ -31,6 +32,16 @@ def resolve_table(location: str | Path, base: Path | None = None) -> Path | None
     if (data := os.environ.get("ALIGN_DATA")) and not path.is_absolute():
         candidates.append(Path(data) / path)
     return next((candidate for candidate in candidates if candidate.exists()), None)
+
+
+def looks_like_hub_id(name: str) -> bool:
+    """Tells whether a name has the form `owner/name` of a Hub id."""
+    return (
+        name.count("/") == 1
+        and not name.startswith((".", "/"))
+        and not name.endswith("/")
+        and not Path(name).suffix[1:].isalpha()
+    )
 
 
 def read_rows(
@@ -107,7 +118,7 @@ def _read_jsonl(path: Path, bad: BadRow) -> Iterator[tuple[str, Row]]:
                         yield place, row
                     else:
                         bad(place, f"must be a JSON object, not {type(row).__name__}")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} can't be read: {error}") from error
 
 
@@ -171,7 +182,7 @@ def _list_items(stream: IO[str], path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _read_hub(name: str, split: str, subset: str | None) -> Iterator[tuple[str, Row]]:
-    if name.count("/") != 1 or name.startswith((".", "/")) or Path(name).suffix:
+    if not looks_like_hub_id(name):
         raise InputError(f"{name} is not there (nor below $ALIGN_DATA), and is no Hub id either")
     import datasets
 

@@ -116,7 +116,27 @@ def _probe(tokenizer: Any, template: str) -> Template:
             f"the chat template writes {parts[answer + 1][:40]!r} behind an answer, which begins "
             "with no token of its own: a model could not be taught to stop there"
         )
+    for count in dict.fromkeys((answer + 1, len(turns) + 1)):
+        _check_last_answer(tokenizer, [*turns, ("assistant", "y")][:count], end)
     return Template(strips, end)
+
+
+def _check_last_answer(tokenizer: Any, turns: Sequence[tuple[str, str]], end: str) -> None:
+    """Refuses a template that puts a last answer otherwise than it asks for one, or ends it so."""
+    roles = [role for role, _ in turns]
+    asked = between(tokenizer, roles[:-1], True)
+    written = between(tokenizer, roles, False)
+    if written[: len(asked)] != asked:
+        raise TrainingError(
+            f"the chat template puts {written[len(asked) - 1]!r} before the last answer of a "
+            f"conversation, but asks for one with {asked[-1]!r}: what is trained would not be what "
+            "is sampled"
+        )
+    if not written[-1].startswith(end):
+        raise TrainingError(
+            f"the chat template writes {written[-1][:40]!r} behind the last answer of a "
+            f"conversation, and {end!r} behind an earlier one"
+        )
 
 
 def _strips(text: str, parts: Sequence[str], contents: Sequence[str]) -> bool:

@@ -41,7 +41,6 @@ from align.chat import CHAT_TEMPLATE, TEXT_END, TURN_END, TURN_START, template_s
 from align.checkpoint import weights_sha
 from align.errors import ArtifactError, CheckpointError, TrainingError
 from align.lineage import MANIFEST, lineage, origin
-from align.memory import free_bytes, needs_checkpointing, shape_of, training_bytes
 from align.settings import DpoSettings, SftSettings
 from align.stage import Context, Output, Progress, Summary
 from align.templates import template_of
@@ -151,15 +150,22 @@ def metric_callbacks(settings: SftSettings | DpoSettings, out: Output) -> list[T
     return found
 
 
-def checkpoint_activations(
-    settings: SftSettings | DpoSettings, parent: Path, context: Context
-) -> bool:
-    """Decides whether layers are computed twice: only where memory needs it."""
-    shape, free = shape_of(parent), free_bytes()
-    needed = needs_checkpointing(shape, settings, free)
-    size = training_bytes(shape, settings, needed)
-    context.log("memory", needed_bytes=size, free_bytes=free, checkpointing=needed)
-    return needed
+def check_devices() -> None:
+    """Refuses what would train wrongly or not at all: several processes, or several GPUs in one.
+
+    Raises:
+        TrainingError: There are.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError(
+            "a stage trains in one process; several of them (WORLD_SIZE is "
+            f"{os.environ['WORLD_SIZE']}) would write over one another: start `align` by itself"
+        )
+    if torch.cuda.device_count() > 1:
+        raise TrainingError(
+            f"{torch.cuda.device_count()} GPUs are visible, and a stage trains on one: set "
+            "CUDA_VISIBLE_DEVICES=0, or another one"
+        )
 
 
 def trainer_arguments(

@@ -47,6 +47,7 @@ ModelOption = Annotated[str, typer.Option("--model", help="A model folder or a H
 TasksOption = Annotated[str, typer.Option("--tasks", help="Tasks: folder, parquet, JSONL, Hub id.")]
 SamplesOption = Annotated[str, typer.Option("--samples", help="Samples: folder, parquet, JSONL.")]
 VerdictsOption = Annotated[str, typer.Option("--verdicts", help="Verdicts of the samples.")]
+JudgementsOption = Annotated[str | None, typer.Option(help="Judgements of the samples.")]
 EngineOption = Annotated[str, typer.Option(help="auto, docker or namespaces.")]
 IsolationOption = Annotated[
     str | None, typer.Option(help="Accept this level: container+ns, container or ns.")
@@ -210,14 +211,20 @@ def select(
     samples: SamplesOption,
     verdicts: VerdictsOption,
     out: OutOption,
+    judgements: JudgementsOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Rejection sampling: keeps the best accepted answer of each task as rows to train on.
+
+    Answers to tasks without tests have no verdict; of those the one that the judge scored highest
+    is kept, where judgements are given.
 
     Example: align select --samples samples.parquet --verdicts verdicts.parquet --out fine.parquet
     """
     settings = settings_of(SelectSettings, {}, overrides)
     inputs = {"samples": table_path(samples), "verdicts": table_path(verdicts)}
+    if judgements:
+        inputs["judgements"] = table_path(judgements)
     do_stage("selection", settings, inputs, out, table="rows")
 
 
@@ -225,7 +232,7 @@ def pair(
     samples: SamplesOption,
     verdicts: VerdictsOption,
     out: OutOption,
-    judgements: Annotated[str | None, typer.Option(help="Judgements of the samples.")] = None,
+    judgements: JudgementsOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Builds preference pairs from samples and what running them showed.

@@ -201,6 +201,20 @@ def test_another_template_is_taken_apart_by_what_it_does(
             "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
             "not be what is sampled",
         ),
+        (
+            "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+            "{% if loop.last and m['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+            "{{ m['content'] }}<|im_end|>\n{% endfor %}"
+            "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+            "before the last answer",
+        ),
+        (
+            "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+            "{% if loop.last and m['role'] == 'assistant' %}<|endoftext|>{% else %}<|im_end|>"
+            "{% endif %}\n{% endfor %}"
+            "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+            "behind the last answer",
+        ),
         (None, "no chat template"),
     ],
 )

@@ -312,6 +312,51 @@ def test_rows_without_code_are_capped(
     assert summary.counts["no_code"] == 29
 
 
+def test_the_cap_holds_after_the_sources_weights(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    code = [chat(f"Write f{n}.", f"```python\ndef f{n}(): ...\n```") for n in range(90)]
+    talk = [chat(f"Who wrote book {n}?", "A poet did.") for n in range(30)]
+    sources = [
+        {"path": str(write(tmp_path / "code.jsonl", code)), "weight": 0.2},
+        {"path": str(write(tmp_path / "talk.jsonl", talk)), "weight": 2.0},
+    ]
+    summary = stage(output, context, sources, None, max_no_code=0.1)
+    assert summary.details["languages"] == {"python": 18, "no code": 2}
+
+
+def test_rows_that_differ_by_an_operator_are_no_duplicates(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    marks = "+-*/%"
+    rows = [
+        chat(f"Write a function that returns a {mark} b.", f"def f(a, b):\n    return a {mark} b")
+        for mark in marks
+    ]
+    summary = stage(output, context, write(tmp_path / "a.jsonl", rows), None)
+    assert summary.counts["rows"] == len(marks)
+
+
+ODD = [
+    {"instruction": "a", "output": "b", "history": 1},
+    {"conversations": [{"from": ["human"], "value": "a"}, {"from": "gpt", "value": "b"}]},
+    {"prompt": "a", "completion": "b", "weight": 10**400},
+    {"prompt": "a", "completion": "b", "source": "\ud800"},
+    {"prompt": "a", "\ud800": 1},
+]
+
+
+@pytest.mark.parametrize("row", ODD)
+def test_an_odd_row_stops_no_other(
+    tmp_path: Path, output: Output, context: RecordingContext, row: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "a.jsonl", [chat("a?", "b."), row, chat("c?", "d.")])
+    summary = stage(output, context, path, None)
+    assert (summary.counts["rows"], summary.counts["bad_row"]) == (2, 1)
+    (entry,) = table(output, "dropped")
+    assert entry["place"].endswith("a.jsonl:2") and entry["reason"]
+
+
 def test_the_quality_filter_takes_out_low_and_unscored_rows(
     tmp_path: Path, output: Output, context: RecordingContext
 ) -> None:
@@ -440,10 +485,17 @@ def test_mbpp_rows_of_the_train_split_are_tasks_and_others_are_refused(
     }
     source = write(
         tmp_path / "mbpp.jsonl",
-        [row, row | {"task_id": 600}, row | {"task_id": 11}, row | {"task_id": 700, "code": "def"}],
+        [
+            row,
+            row | {"task_id": 600},
+            row | {"task_id": 11},
+            row | {"task_id": 700, "code": "def"},
+            row | {"task_id": 701, "code": None},
+            row | {"task_id": 702, "test_list": {"a": 1}},
+        ],
     )
     summary = stage(output, context, None, source)
-    assert (summary.counts["tasks"], summary.counts["bad_task"]) == (1, 3)
+    assert (summary.counts["tasks"], summary.counts["bad_task"]) == (1, 5)
     (made,) = table(output, "tasks")
     assert (made["task_id"], made["entry_point"], made["licence"]) == (
         "mbpp/601",

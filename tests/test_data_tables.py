@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,10 @@ def test_without_anybody_to_tell_the_first_bad_row_is_an_error(tmp_path: Path) -
 
 def test_a_cut_archive_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
+    whole = gzip.compress(lines([{"a": random.random()} for _ in range(999)]))
+    path.write_bytes(whole[:2000] + bytes(b ^ 255 for b in whole[2000:2100]) + whole[2100:])
+    with pytest.raises(InputError, match=r"a\.jsonl\.gz can't be read"):
+        list(read_rows(path))
     path.write_bytes(gzip.compress(lines(ROWS * 100))[:-20])
     with pytest.raises(InputError, match=r"a\.jsonl\.gz can't be read"):
         rows_of(path)

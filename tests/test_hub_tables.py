@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from align.manifest import path_sha
 from align.tables import read_rows
 from tests.hub import Hub
 
@@ -53,6 +54,15 @@ def test_another_split_is_read_where_it_is_named(tmp_path: Path) -> None:
         done = align(hub, tmp_path, "data", "--set", rows, "--out", str(out))
     assert done.returncode == 0, done.stderr
     assert len(list(read_rows(out / "rows"))) == 1
+
+
+def test_a_table_is_known_by_its_id_and_may_have_a_version_in_it(tmp_path: Path) -> None:
+    assert path_sha(Path("org/rows")) != path_sha(Path("org/others"))
+    name = "org/Rows-2.5-300K-v0.1"
+    with Hub(name, FILES) as hub:
+        done = align(hub, tmp_path, "data", "--rows", name, "--out", str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    assert len(list(read_rows(tmp_path / "data" / "rows"))) == 4
 
 
 def test_what_the_hub_does_not_have_is_a_clear_error(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from align.chat import IGNORED, Encoded
 from align.errors import InputError, RecipeError
@@ -28,7 +29,7 @@ def tokens_of(chosen: list[TokenRow], name: str) -> int:
     return sum(len(r.encoded.input_ids) for r in chosen if r.row_id.startswith(name))
 
 
-@given(LENGTHS, LENGTHS, st.floats(0.01, 0.99), st.integers(1, 4000), st.integers(0, 99))
+@given(LENGTHS, LENGTHS, st.floats(0.01, 0.99), st.integers(120, 4000), st.integers(0, 99))
 def test_each_source_gives_its_share_of_the_tokens(
     fim: list[int], chat: list[int], share: float, total: int, seed: int
 ) -> None:
@@ -60,9 +61,15 @@ def test_a_mix_that_can_t_be_made_is_explained() -> None:
         mix(sources, SftSettings(mix={"fim": 1.0, "fine": 1.0}, mix_by="tokens"), 0)
     with pytest.raises(RecipeError, match="not for none"):
         mix(sources, SftSettings(mix_by="tokens"), 0)
-    with pytest.raises(RecipeError, match="max_tokens, not by max_rows"):
-        shares = {"fim": 1.0, "fine": 0.0}
-        mix(sources, SftSettings(mix=shares, mix_by="tokens", max_rows=3), 0)
+    with pytest.raises(InputError, match="smaller than every row"):
+        mix({"a": rows("a", [50])}, SftSettings(mix={"a": 1.0}, mix_by="tokens", max_tokens=20), 0)
+
+
+def test_a_bound_that_would_do_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match="max_tokens, not by max_rows"):
+        SftSettings(mix_by="tokens", max_rows=3)
+    with pytest.raises(ValidationError, match="set mix_by to tokens"):
+        SftSettings(max_tokens=60)
 
 
 def test_a_short_source_is_repeated_evenly() -> None:

@@ -22,6 +22,8 @@ def select(
     write_parquet(folder / "samples.parquet", samples, schemas.SAMPLE)
     write_parquet(folder / "verdicts.parquet", verdicts, schemas.VERDICT)
     inputs = {name: folder / f"{name}.parquet" for name in ("samples", "verdicts")}
+    if (folder / "judgements.parquet").exists():
+        inputs["judgements"] = folder / "judgements.parquet"
     output = Output(folder / "out", Identity("select", "config"))
     summary = run(SelectSettings(per_task=per_task), inputs, output, RecordingContext())
     tables = [[row for _, row in read_rows(folder / "out" / name)] for name in ("rows", "unsolved")]
@@ -55,6 +57,37 @@ def test_weak_cut_and_refused_answers_are_not_kept(tmp_path: Path) -> None:
                 verdict("c", "infra_error"),
             ],
         )
+
+
+def test_without_tests_the_judge_decides_and_no_task_is_forgotten(tmp_path: Path) -> None:
+    samples = [
+        sample("a", GOOD),
+        sample("b", GOOD, task_id="open"),
+        sample("c", BETTER, task_id="open"),
+        sample("d", BAD, task_id="open", finish_reason="length"),
+        sample("e", GOOD, task_id="unjudged"),
+    ]
+    judgements = [
+        {"sample_id": name, "status": status, "score": score}
+        for name, status, score in (
+            ("a", "ok", 0.1),
+            ("b", "ok", 0.4),
+            ("c", "ok", 0.9),
+            ("d", "ok", 1.0),
+            ("e", "parse_error", None),
+        )
+    ]
+    write_parquet(tmp_path / "judgements.parquet", judgements, schemas.JUDGEMENT)
+    summary, rows, unsolved = select(tmp_path, samples, [verdict("a", "accepted")])
+    assert (summary.counts["solved"], summary.counts["chosen_by_judge"]) == (1, 1)
+    assert sorted(row["messages"][-1]["content"] for row in rows) == sorted([GOOD, BETTER])
+    assert [row["task_id"] for row in unsolved] == ["unjudged"]
+    assert unsolved[0]["outcomes"] == '{"not_executed":1}'
+
+
+def test_a_sample_without_its_columns_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"samples\.parquet row 0: finish_reason is missing"):
+        select(tmp_path, [sample("a", GOOD, finish_reason=None)], [verdict("a", "accepted")])
 
 
 def test_equal_code_counts_once(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_long_rows_are_dropped_and_counted(model: Path, tmp_path: Path) -> None:
     settings = FAST | {"max_length": 100, "epochs": 1.0}
     summary, context = train("sft", settings, {"model": model, "data": table}, tmp_path / "o")
     assert (summary.counts["rows"], summary.counts["overlong"]) == (2, 1)
-    assert "data: 1 rows are longer than 100 tokens and were left out" in context.warnings[0]
+    assert "data: 1 rows are longer than 100 tokens: 1 were left out, 0" in context.warnings[0]
     assert summary.details["sources"]["data"]["lengths"]["longest"] > 200
     places = [(skip["kind"], skip["place"]) for skip in summary.details["skips"]]
     assert places == [("overlong", f"{table}:3")]
@@ -139,19 +139,40 @@ def test_long_rows_are_dropped_and_counted(model: Path, tmp_path: Path) -> None:
         ({"kind": "story"}, "kind 'story'"),
         ({"kind": "fim", "fim": {"prefix": "a", "middle": "", "suffix": "b"}}, "middle is empty"),
         ({"kind": "fim", "fim": {"prefix": "a", "middle": "b", "wrapper": "x"}}, "wrapper 'x'"),
+        ({"fim": {"prefix": "a", "middle": "\ud800", "suffix": "b"}}, "half a character"),
+        ({"fim": {"prefix": "a", "middle": "b", "suffix": "", "context": 1}}, "context of a fim"),
+        ({"messages": ["hi"]}, "message 0 must be an object"),
+        (chat_row(1, "half \ud800"), "half a character at 5"),
+        (chat_row(1) | {"row_id": "\ud800"}, "row_id is no Unicode text"),
         (chat_row(1) | {"weight": 0.0}, "weight 0.0"),
+        (chat_row(1) | {"weight": "high"}, "weight 'high'"),
+        (chat_row(1) | {"weight": [1]}, "weight [1]"),
+        (chat_row(1) | {"weight": float("inf")}, "not finite"),
+        (chat_row(1) | {"weight": 10**400}, "too large"),
     ],
 )
 def test_a_bad_row_is_named_and_stops_no_other(
     model: Path, tmp_path: Path, row: dict[str, Any], reason: str
 ) -> None:
     table = write_rows(tmp_path / "rows.jsonl", [chat_row(1), row, chat_row(2)])
+    skips = Skips(RecordingContext())
+    source = read_source(table, AutoTokenizer.from_pretrained(model), SftSettings(), skips)
+    assert (len(source.rows), source.bad) == (2, 1)
+    (skip,) = skips.listed
+    assert skip["place"] == f"{table}:2"
+    assert reason in skip["reason"]
+
+
+def test_bad_rows_are_counted_in_the_manifest_and_named_on_the_screen(
+    model: Path, tmp_path: Path
+) -> None:
+    table = write_rows(tmp_path / "rows.jsonl", [chat_row(1), chat_row(2) | {"row_id": 7}])
+    table.write_text(table.read_text() + "{broken\n")
     summary, context = train("sft", FAST, {"model": model, "data": table}, tmp_path / "o")
     assert (summary.counts["rows"], summary.counts["bad"]) == (2, 1)
     (skip,) = summary.details["skips"]
-    assert skip["place"] == f"{table}:2"
-    assert reason in skip["reason"]
-    assert f"{table}:2: {skip['reason']}" in context.warnings
+    assert skip["place"] == f"{table}:3" and "is no JSON" in skip["reason"]
+    assert f"{table}:3: {skip['reason']}" in context.warnings
 
 
 def test_long_rows_can_be_refused_or_truncated(model: Path, tmp_path: Path) -> None:
@@ -169,8 +190,11 @@ def test_long_rows_can_be_refused_or_truncated(model: Path, tmp_path: Path) -> N
     skips = Skips(RecordingContext())
     settings = SftSettings(max_length=100, overlong="truncate")
     source = read_source(table, tokenizer, settings, skips)
-    assert (len(source.rows), source.overlong) == (3, 2)
+    assert (len(source.rows), source.overlong, source.truncated) == (3, 2, 1)
     assert [skip["place"] for skip in skips.listed] == [f"{table}:4"], "no answer is left of it"
+    as_script = settings.model_copy(update={"train_on": "qwen_script"})
+    script = read_source(table, tokenizer, as_script, skips)
+    assert [row.row_id for row in script.rows] == ["r001", "r002", "r003"], "it trains more tokens"
     cut = next(row for row in source.rows if row.row_id == "r002").encoded
     assert len(cut.input_ids) == len(cut.labels) == 100
     assert end not in cut.labels
@@ -304,9 +328,17 @@ def test_layers_are_computed_twice_only_where_memory_needs_it(
     exact = FAST | {"dtype": "float32", "epochs": 0.5}
     curves = []
     for name, free in (("plenty", 1 << 40), ("little", 1 << 10)):
-        monkeypatch.setattr("align.training.free_bytes", lambda free=free: free)
+        monkeypatch.setattr("align.memory.free_bytes", lambda free=free: free)
         summary, context = train("sft", exact, inputs, tmp_path / name)
         (event,) = [fields for event, fields in context.events if event == "memory"]
         assert event["checkpointing"] == (name == "little")
         curves.append([step["loss"] for step in summary.details["curve"]])
     assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+
+
+def test_several_processes_are_refused(
+    model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="trains in one process"):
+        train("sft", FAST, {"model": model, "data": rows}, tmp_path / "o")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
 from align.artifacts import canonical_json, short_id
-from align.errors import InputError
+from align.row_checks import text_fault
 
 _ROLES = ("system", "user", "assistant")
 
@@ -39,10 +37,8 @@ def _message_fault(message: Any) -> str | None:
         return f"needs content that is text, not {type(content).__name__}"
     if not content.strip():
         return "has empty content"
-    try:
-        content.encode()
-    except UnicodeEncodeError as error:
-        return f"has content that is no Unicode text: half a character at {error.start}"
+    if fault := text_fault(content):
+        return f"has content that {fault}"
     return None
 
 
@@ -64,22 +60,6 @@ def _order_fault(turns: list[str]) -> str | None:
     return (
         "after an optional system turn, user and assistant must alternate, assistant last: " + found
     )
-
-
-def row_weight(row: Mapping[str, Any]) -> float:
-    """Returns a row's own factor on the loss of its tokens; 1 where it has none.
-
-    Raises:
-        InputError: It is no positive number.
-    """
-    weight = row.get("weight")
-    if weight is None:
-        return 1.0
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
-        raise InputError(f"weight {weight!r} is no positive number; leave the row out instead")
-    if not math.isfinite(weight):
-        raise InputError(f"weight {weight!r} is not finite")
-    return float(weight)
 
 
 def train_row(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from align.artifacts import Row, TableWriter
-from align.data.chat_rows import chat_fault, row_weight, train_row
+from align.data.chat_rows import chat_fault, train_row
 from align.data.decontaminate import BenchmarkIndex
 from align.data.dropped import Dropped
 from align.data.duplicates import DuplicateFinder, id_key
@@ -27,15 +27,17 @@ from align.data.formats import read_conversation
 from align.data.language import NO_CODE, tag_language
 from align.data.mixing import Mix, choose, mix
 from align.data.quality import quality_score, read_checklist
-from align.data.sides import chat_sides
+from align.data.sides import chat_sides, tokens_of
 from align.data.spool import Spool
 from align.errors import InputError
+from align.row_checks import row_weight
 from align.settings import DataSettings, RowSource
 from align.stage import Context
 from align.tables import read_rows
 
 Bools = NDArray[np.bool_]
 
+_EPSILON = 1e-9
 _PLACE = re.compile(r"(?P<file>.*?)(?::| row )(?P<line>\d+)", re.DOTALL)
 
 
@@ -123,10 +125,12 @@ class RowCleaner:
                 source.read += 1
                 try:
                     built = self._built(row, source, place, table)
+                    self._examine(built, source, place)
                 except InputError as error:
                     self._dropped.add("bad_row", source.name, place, str(error))
-                else:
-                    self._examine(built, source, place)
+                except UnicodeEncodeError as error:
+                    reason = f"holds half a character beside its messages: {error.object!r:.80}"
+                    self._dropped.add("bad_row", source.name, place, reason)
                 bar.advance()
 
     def _built(self, row: Row, source: Source, place: str, table: Path) -> Row:
@@ -162,11 +166,11 @@ class RowCleaner:
                 return
         prompt, answer = sides
         built["language"] = tag_language(prompt.text, answer.text)
-        self._duplicates.add(built["row_id"], prompt.words, answer.words)
+        self._spool.add({**built, "place": place})  # first, because it may refuse the row
+        self._duplicates.add(built["row_id"], tokens_of(prompt.text), tokens_of(answer.text))
         self._ids.append(id_key(built["row_id"]))
         self._source_of.append(len(self.sources) - 1)
         self._without_code.append(built["language"] == NO_CODE)
-        self._spool.add({**built, "place": place})
 
     def write(self, writer: TableWriter) -> None:
         """Drops duplicates and what is too much without code, mixes, and writes the table."""
@@ -200,12 +204,21 @@ class RowCleaner:
         cap = self._settings.max_no_code
         if cap is None or cap == 1:
             return
-        without = np.flatnonzero(stays & np.frombuffer(self._without_code, dtype=np.bool_))
-        allowed = int(cap / (1 - cap) * (int(stays.sum()) - len(without)))
-        chosen = choose(self._id_array()[without], allowed, self._context.seed)
-        for number in map(int, without[~chosen]):
-            stays[number] = False
-            self._drop(number, "no_code", f"one row without code more than max_no_code {cap:g}")
+        bare = np.frombuffer(self._without_code, dtype=np.bool_)
+        source_of = np.frombuffer(self._source_of, dtype=np.uint16)
+        taken = np.array([source.settings.weight for source in self.sources])[source_of]
+        allowed = cap / (1 - cap) * float(taken[stays & ~bare].sum())
+        there = float(taken[stays & bare].sum())
+        if there <= allowed:
+            return
+        # The same share of each source's, because a row counts as often as its source is taken.
+        for number in range(len(self.sources)):
+            without = np.flatnonzero(stays & bare & (source_of == number))
+            count = int(len(without) * allowed / there + _EPSILON)
+            chosen = choose(self._id_array()[without], count, self._context.seed)
+            for row in map(int, without[~chosen]):
+                stays[row] = False
+                self._drop(row, "no_code", f"one row without code more than max_no_code {cap:g}")
 
     def _mix(self, stays: Bools) -> Mix:
         source_of = np.frombuffer(self._source_of, dtype=np.uint16)

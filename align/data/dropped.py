@@ -32,6 +32,8 @@ class Dropped:
         """Notes that the row at `place` was left out, and why."""
         self.counts[kind] += 1
         self.by_source[source][kind] += 1
+        # Half a character, which a table can't hold, may stand in what a row was refused for.
+        reason = reason.encode(errors="backslashreplace").decode()
         entry = {"kind": kind, "place": place, "reason": reason}
         if len(self.listed) < _MOST_LISTED:
             self.listed.append(entry)

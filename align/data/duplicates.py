@@ -2,7 +2,7 @@
 
 Nearly means that prompt and answer both are as similar as the threshold asks: two answers to one
 question are no duplicates, nor are two questions with one short answer. MinHash (Broder 1997) with
-banding finds the candidates, and exact Jaccard similarity of word trigrams decides.
+banding finds the candidates, and exact Jaccard similarity of trigrams of words and marks decides.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from align.data.sides import chat_sides
+from align.data.sides import chat_sides, tokens_of
 from align.data.spool import Spool
 
 Uint64s = NDArray[np.uint64]
 
-_GRAM = 3  # words
+_GRAM = 3  # words or marks
 _BANDS = 32
 # Hash values of prompt and of answer in a band: two sides of similarity 0.8 share one of the bands
 # with a probability of 1 - (1 - 0.8 ** 6) ** 32 = 0.9999.
@@ -43,7 +43,7 @@ _BAND_FACTORS = _odd_numbers(2, _ROWS)
 
 
 def shingles(words: Sequence[str]) -> Uint64s:
-    """Returns the hashes of a text's word trigrams, each once; a shorter text is one shingle."""
+    """Returns the hashes of a text's trigrams, each once; a shorter text is one shingle."""
     codes = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
     if len(codes) < _GRAM:
         codes = np.concatenate([codes, np.zeros(_GRAM - len(codes), dtype=np.uint64)])
@@ -101,11 +101,11 @@ class DuplicateFinder:
         for path in self._paths:
             path.write_bytes(b"")
 
-    def add(self, row_id: str, prompt_words: Sequence[str], answer_words: Sequence[str]) -> None:
-        """Takes the next row of the spool."""
+    def add(self, row_id: str, prompt: Sequence[str], answer: Sequence[str]) -> None:
+        """Takes the next row of the spool, both sides as `tokens_of` returns them."""
         keys = [np.array([id_key(row_id)], dtype=np.uint64)]
         if self._threshold is not None:
-            keys.append(band_keys(shingles(prompt_words), shingles(answer_words)))
+            keys.append(band_keys(shingles(prompt), shingles(answer)))
         self._keys.append(np.concatenate(keys))
         if len(self._keys) == _BUFFERED:
             self._flush()
@@ -141,7 +141,7 @@ class DuplicateFinder:
         @lru_cache(maxsize=256)
         def sides(number: int) -> tuple[Uint64s, Uint64s]:
             prompt, answer = chat_sides(spool[number]["messages"])
-            return shingles(prompt.words), shingles(answer.words)
+            return shingles(tokens_of(prompt.text)), shingles(tokens_of(answer.text))
 
         # Rows in ascending order: whether the other one stays is known by then.
         for row, other in pairs.tolist():

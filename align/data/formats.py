@@ -67,7 +67,7 @@ def _sharegpt(turns: Any, column: str, system: Any) -> Messages:
             raise InputError(f"{place} must be an object with `from` and `value`")
         speaker = turn.get("from") or turn.get("role")
         content = turn.get("value") if turn.get("value") is not None else turn.get("content")
-        if speaker not in _SPEAKERS:
+        if not isinstance(speaker, str) or speaker not in _SPEAKERS:
             raise InputError(
                 f"{place} is from {speaker!r}; known are {', '.join(_SPEAKERS)} (tools are not)"
             )
@@ -86,7 +86,10 @@ def _alpaca(row: Mapping[str, Any]) -> Messages:
     if more.strip().lower() not in _NO_INPUT:
         question = f"{question}\n\n{more}"
     messages = _system(row)
-    for index, turn in enumerate(row.get("history") or []):
+    history = row.get("history") or []
+    if not isinstance(history, list):
+        raise InputError("history must be a list of pairs of question and answer")
+    for index, turn in enumerate(history):
         if not isinstance(turn, list | tuple) or len(turn) != 2:
             raise InputError(f"history[{index}] must be a pair of question and answer")
         messages += _exchange(*(_text(part, f"history[{index}]") for part in turn))

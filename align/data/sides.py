@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _WORD = re.compile(r"\w+")
+_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 def words_of(text: str) -> list[str]:
@@ -15,6 +16,11 @@ def words_of(text: str) -> list[str]:
     Layout and punctuation are left out, so that they don't hide a copy.
     """
     return _WORD.findall(text.lower())
+
+
+def tokens_of(text: str) -> list[str]:
+    """Returns words and single marks in lower case: `a + b` and `a - b` are not the same."""
+    return _TOKEN.findall(text.lower())
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,14 @@ from align.dpo.pairs import choose_pairs, read_pairs
 from align.errors import InputError, TrainingError
 from align.lora import lora_config
 from align.losses import label_log_probs
+from align.memory import checkpoint_activations
 from align.packing import pack
 from align.settings import DpoSettings
 from align.stage import Context, Output, Summary
 from align.training import (
     Reporter,
     ResumableTrainer,
-    checkpoint_activations,
+    check_devices,
     curve,
     finish,
     finished,
@@ -157,6 +158,7 @@ def run(
     """
     if done := finished(out):
         return done
+    check_devices()
     if "model" not in inputs or "pairs" not in inputs:
         raise InputError("dpo needs a `model` and a table of `pairs`")
     parent = inputs["model"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from align.data.decontaminate import BenchmarkIndex
 from align.data.duplicates import band_keys, shingles, similarity
-from align.data.sides import Side, words_of
+from align.data.sides import Side, tokens_of, words_of
 from align.settings import FimSettings
 
 _BANDS = 8
@@ -59,7 +59,7 @@ class Cleaner:
         """
         if self._threshold is None:
             return None
-        own = shingles(words_of(text))
+        own = shingles(tokens_of(text))
         keys = [int(key) for key in band_keys(own, _ONE_SIDE)[:_BANDS]]
         tried = set()
         for band, key in zip(self._bands, keys, strict=True):
@@ -67,7 +67,7 @@ class Cleaner:
             if other == number or other in tried:
                 continue
             tried.add(other)
-            alike = similarity(own, shingles(words_of(self._text(other))))
+            alike = similarity(own, shingles(tokens_of(self._text(other))))
             if alike >= self._threshold:
                 return f"similarity {alike:.2f} with an earlier file"
         return None

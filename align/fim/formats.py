@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any, cast, get_args
 
 from align.chat import (
@@ -26,6 +27,7 @@ from align.chat import (
     token_id,
 )
 from align.errors import InputError, TrainingError
+from align.row_checks import text_fault
 from align.settings import FimWrapper
 
 #: How a row is put: the raw string (prefix-suffix-middle, or suffix first), the raw string as the
@@ -268,8 +270,14 @@ def encode_fim_row(tokenizer: Tokenizer, fim: Any) -> Encoded:
     parts = [fim.get(key) for key in ("prefix", "middle", "suffix")]
     if not all(isinstance(part, str) for part in parts):
         raise InputError("prefix, middle and suffix of a fim row must be texts")
-    context = RepoContext.from_json(fim["context"]) if fim.get("context") else None
+    written = fim.get("context")
+    if written is not None and not isinstance(written, str):
+        raise InputError("the context of a fim row must be a text")
+    context = RepoContext.from_json(written) if written else None
     prefix, middle, suffix = cast(list[str], parts)
+    others = (context.repo, context.path, *chain(*context.files)) if context else ()
+    if fault := text_fault("".join((prefix, middle, suffix, *others))):
+        raise InputError(f"the text of a fim row {fault}")
     return encode_fim(tokenizer, prefix, middle, suffix, context, wrapper)
 
 

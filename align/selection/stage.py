@@ -15,45 +15,61 @@ from align.settings import SelectSettings
 from align.stage import Context, Output, Summary
 from align.tables import read_rows
 
+NOT_EXECUTED = "not_executed"
+_NEEDED = ("sample_id", "task_id", "finish_reason", "text")
 UNSOLVED = pa.schema([("task_id", pa.string()), ("samples", pa.int64()), ("outcomes", pa.string())])
 
 
 def run(
     settings: SelectSettings, inputs: Mapping[str, Path], out: Output, context: Context
 ) -> Summary:
-    """Keeps the best accepted answers of each task as rows to train on.
+    """Keeps the best answers of each task as rows to train on.
 
-    A kept sample was accepted by strong tests and ended by itself. The best is the one of the
-    highest mean log-probability a token under the policy; equal code counts once. Tasks that nobody
-    solved are written to `unsolved`, so that the hard ones are not forgotten.
+    A kept sample ended by itself, and was accepted by strong tests; the best is the one of the
+    highest mean log-probability a token under the policy. Where a sample was never executed (its
+    task has no tests) the judge decides instead: the best is the one of the highest score, if the
+    input `judgements` has one. Equal code counts once. Tasks of which nothing is kept are written
+    to `unsolved` with what became of their samples, so that the hard ones are not forgotten.
 
     Raises:
-        InputError: A table can't be read, or not one sample was accepted.
+        InputError: A table can't be read, a sample lacks a column, or nothing is kept.
     """
     verdicts = {row["sample_id"]: row for _, row in read_rows(inputs["verdicts"])}
+    scores = _scores(inputs.get("judgements"))
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     accepted: dict[str, list[Row]] = defaultdict(list)
-    for _, sample in read_rows(inputs["samples"]):
+    judged: dict[str, list[Row]] = defaultdict(list)
+    for place, sample in read_rows(inputs["samples"]):
+        if missing := [name for name in _NEEDED if sample.get(name) is None]:
+            raise InputError(
+                f"{place}: {', '.join(missing)} is missing: select reads samples as `align sample` "
+                "writes them"
+            )
         verdict = verdicts.get(sample["sample_id"])
-        if verdict is None:
-            continue
-        outcomes[sample["task_id"]][verdict["outcome"]] += 1
+        outcomes[sample["task_id"]][verdict["outcome"] if verdict else NOT_EXECUTED] += 1
         ended = sample["finish_reason"] == "stop"
-        if verdict["outcome"] == "accepted" and verdict["strength"] == "strong" and ended:
+        if verdict is None:
+            if ended and sample["sample_id"] in scores:
+                judged[sample["task_id"]].append(sample)
+        elif verdict["outcome"] == "accepted" and verdict["strength"] == "strong" and ended:
             accepted[sample["task_id"]].append(sample)
-    if not accepted:
+    kept = {task_id: best(each, settings.per_task) for task_id, each in accepted.items()}
+    for task_id in judged.keys() - accepted.keys():
+        kept[task_id] = best(judged[task_id], settings.per_task, scores)
+    if not kept:
         raise InputError(
-            f"{inputs['verdicts']}: no sample was accepted, so there is nothing to train the fine "
-            "stage on; sample more, at another temperature, or from easier tasks"
+            f"{inputs['verdicts']}: no sample was accepted, and none without tests was judged, so "
+            "there is nothing to train the fine stage on; sample more, at another temperature, or "
+            "from easier tasks"
         )
     with out.table("rows", schemas.TRAIN_ROW, "row_id") as writer:
-        for task_id in sorted(accepted):
-            for sample in best(accepted[task_id], settings.per_task):
-                row = _train_row(sample, verdicts[sample["sample_id"]]["verdict_id"])
+        for task_id in sorted(kept):
+            for sample in kept[task_id]:
+                row = _train_row(sample, verdicts.get(sample["sample_id"]))
                 if row["row_id"] not in writer.done:
                     writer.add(row)
     with out.table("unsolved", UNSOLVED, "task_id") as unsolved:
-        for task_id in sorted(set(outcomes) - set(accepted)):
+        for task_id in sorted(set(outcomes) - set(kept)):
             if task_id not in unsolved.done:
                 counts = outcomes[task_id]
                 row = {
@@ -68,29 +84,40 @@ def run(
             "rows": writer.rows,
             "tasks": len(outcomes),
             "solved": len(accepted),
+            "chosen_by_judge": len(kept) - len(accepted),
             "unsolved": unsolved.rows,
             "accepted": sum(len(samples) for samples in accepted.values()),
         },
     )
 
 
-def best(samples: list[Row], count: int) -> list[Row]:
-    """Returns the `count` best samples, equal code counted once."""
+def _scores(judgements: Path | None) -> dict[str, float]:
+    """Returns the judge's scores by sample; a judgement that failed has none."""
+    if judgements is None:
+        return {}
+    rows = (row for _, row in read_rows(judgements))
+    return {row["sample_id"]: row["score"] for row in rows if row["status"] == "ok"}
 
-    def rank(sample: Row) -> tuple[float, str]:
+
+def best(samples: list[Row], count: int, scores: Mapping[str, float] | None = None) -> list[Row]:
+    """Returns the `count` best samples, by score where there are scores; equal code counts once."""
+
+    def rank(sample: Row) -> tuple[float, float, str]:
         mean = (sample["sum_logprob"] or 0.0) / max(1, sample["n_tokens"] or 0)
-        return -mean, sample["sample_id"]
+        return -(scores or {}).get(sample["sample_id"], 0.0), -mean, sample["sample_id"]
 
     distinct: dict[str, Row] = {}
     for sample in sorted(samples, key=rank):
-        distinct.setdefault(sample["code"], sample)
+        distinct.setdefault(sample["code"] or sample["text"], sample)
     return list(distinct.values())[:count]
 
 
-def _train_row(sample: Row, verdict_id: str) -> Row:
+def _train_row(sample: Row, verdict: Mapping[str, str] | None) -> Row:
     answer = (sample["prefill"] or "") + sample["text"]
     messages = [*sample["messages"], {"role": "assistant", "content": answer}]
-    origin = {"sample_id": sample["sample_id"], "verdict_id": verdict_id}
+    origin = {"sample_id": sample["sample_id"]}
+    if verdict:
+        origin["verdict_id"] = verdict["verdict_id"]
     return {
         "row_id": short_id("t", "chat", messages),
         "kind": "chat",

@@ -53,6 +53,10 @@ def mix(sources: Mapping[str, Sequence[TokenRow]], settings: SftSettings, seed: 
         rows = [row for name in names for row in _choose(sources[name], counts[name], chooser)]
     else:
         rows = [row for name in names for row in sources[name]]
+    if not rows:
+        raise InputError(
+            "no row is left to train on: max_rows or max_tokens is smaller than every row"
+        )
     chooser.shuffle(rows)
     if not settings.mix and settings.max_rows is not None:
         rows = rows[: settings.max_rows]
@@ -100,8 +104,6 @@ def _by_tokens(
     sources: Mapping[str, Sequence[TokenRow]], settings: SftSettings, chooser: random.Random
 ) -> list[TokenRow]:
     shares = _shares(sources, settings)
-    if settings.max_rows is not None:
-        raise RecipeError("a mix by tokens is cut by max_tokens, not by max_rows")
     total = settings.max_tokens or sum(_length(row) for rows in sources.values() for row in rows)
     return [
         row

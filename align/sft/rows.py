@@ -11,6 +11,7 @@ from align.artifacts import short_id
 from align.chat import IGNORED, Encoded, Tokenizer, TrainOn, encode_chat
 from align.errors import InputError
 from align.fim.formats import encode_fim_row
+from align.row_checks import row_weight, text_fault
 from align.settings import SftSettings
 from align.skips import Skips
 from align.tables import read_rows
@@ -38,12 +39,14 @@ class Source:
     Attributes:
         rows: Rows that are trained.
         overlong: Rows that hold more tokens than are allowed, dropped or truncated.
+        truncated: Those of them that were cut, and are trained.
         bad: Rows that can't be trained; each is named in the run's log.
         lengths: Tokens of all rows before anything was cut: quantiles by name.
     """
 
     rows: list[TokenRow]
     overlong: int
+    truncated: int
     bad: int
     lengths: dict[str, int]
 
@@ -60,13 +63,18 @@ def read_source(table: Path, tokenizer: Tokenizer, settings: SftSettings, skips:
     """
     rows: list[TokenRow] = []
     lengths: list[int] = []
-    overlong = bad = 0
-    for place, row in read_rows(table):
+    overlong = truncated = bad = 0
+
+    def refuse(place: str, reason: str) -> None:
+        nonlocal bad
+        skips.add("bad_row", place, reason)
+        bad += 1
+
+    for place, row in read_rows(table, refuse):
         try:
             token_row = _encode(tokenizer, row, settings.train_on)
         except InputError as error:
-            skips.add("bad_row", place, str(error))
-            bad += 1
+            refuse(place, str(error))
             continue
         lengths.append(len(token_row.encoded.input_ids))
         if lengths[-1] > settings.max_length:
@@ -79,13 +87,21 @@ def read_source(table: Path, tokenizer: Tokenizer, settings: SftSettings, skips:
             if settings.overlong == "drop":
                 skips.add("overlong", place, reason)
                 continue
-            token_row = _cut(token_row, settings.max_length)
-            if all(label == IGNORED for label in token_row.encoded.labels):
+            if not _answers_before(token_row.encoded, settings.max_length, settings.train_on):
                 skips.add("overlong", place, f"{reason}, and its answer begins behind that")
                 continue
+            token_row = _cut(token_row, settings.max_length)
+            truncated += 1
         rows.append(token_row)
     rows.sort(key=lambda token_row: (token_row.row_id, token_row.encoded.input_ids))
-    return Source(rows, overlong, bad, _quantiles(lengths))
+    return Source(rows, overlong, truncated, bad, _quantiles(lengths))
+
+
+def _answers_before(row: Encoded, length: int, train_on: TrainOn) -> bool:
+    """Says whether an answer, of which something is trained, begins before a cut."""
+    if train_on == "qwen_script":  # which also trains tokens of the turns before the answer
+        return length > 1 + max(n for n, label in enumerate(row.labels) if label == IGNORED)
+    return any(label != IGNORED for label in row.labels[:length])
 
 
 def _cut(row: TokenRow, length: int) -> TokenRow:
@@ -103,10 +119,7 @@ def _quantiles(lengths: Sequence[int]) -> dict[str, int]:
 
 def _encode(tokenizer: Tokenizer, row: Mapping[str, Any], train_on: TrainOn) -> TokenRow:
     kind = row.get("kind") or ("fim" if row.get("fim") else "chat")
-    weight = row.get("weight")
-    weight = 1.0 if weight is None else float(weight)
-    if not weight > 0:
-        raise InputError(f"weight {weight} is not positive; leave the row out instead")
+    weight = row_weight(row)
     if kind == "chat":
         content: Any = row.get("messages")
         if not isinstance(content, list):
@@ -117,4 +130,7 @@ def _encode(tokenizer: Tokenizer, row: Mapping[str, Any], train_on: TrainOn) -> 
         encoded = encode_fim_row(tokenizer, content)
     else:
         raise InputError(f"kind {kind!r} is not known; use `chat` or `fim`")
-    return TokenRow(row.get("row_id") or short_id("row", kind, content), encoded, weight)
+    row_id = str(row.get("row_id") or short_id("row", kind, content))
+    if fault := text_fault(row_id):
+        raise InputError(f"row_id {fault}")
+    return TokenRow(row_id, encoded, weight)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from align.chat import IGNORED, Tokenizer
 from align.errors import InputError, TrainingError
 from align.lora import lora_config, rows_to_train
 from align.losses import add_loss_head, weighted_nll
+from align.memory import checkpoint_activations
 from align.packing import best_fit, pack
 from align.settings import SftSettings
 from align.sft.mixing import mix
@@ -32,7 +32,7 @@ from align.stage import Context, Output, Summary
 from align.training import (
     Reporter,
     ResumableTrainer,
-    checkpoint_activations,
+    check_devices,
     curve,
     finish,
     finished,
@@ -79,10 +79,8 @@ class PackedSftTrainer(ResumableTrainer, SFTTrainer):
         """
         if num_items_in_batch is None:
             raise TrainingError("the trainer did not count the labels of the step")
-        loss = weighted_nll(model, inputs, inputs["weights"][inputs["rows"]]) / num_items_in_batch
-        if self.args.average_tokens_across_devices:
-            loss = loss * self.accelerator.num_processes  # which the gradients' mean divides by
-        return loss
+        weights = inputs["weights"][inputs["rows"]]
+        return weighted_nll(model, inputs, weights) / num_items_in_batch
 
 
 @dataclass(frozen=True)
@@ -90,19 +88,18 @@ class Collator:
     """Makes of a batch of rows the passes that train it.
 
     Attributes:
-        pass_tokens: Tokens of one forward pass; None puts the whole batch in one.
+        pass_tokens: Tokens of one forward pass.
         share: Compute what rows of a pass begin with only once.
     """
 
-    pass_tokens: int | None
+    pass_tokens: int
     share: bool
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Returns `passes`, and all rows' `input_ids` and `labels`, by which the trainer counts."""
         lengths = [len(row["input_ids"]) for row in rows]
-        groups = best_fit(lengths, self.pass_tokens) if self.pass_tokens else [range(len(rows))]
         passes = []
-        for group in groups:
+        for group in best_fit(lengths, self.pass_tokens):
             chosen = [rows[number] for number in group]
             batch = pack([(row["input_ids"], row["labels"]) for row in chosen], share=self.share)
             batch["weights"] = torch.tensor([row["weight"] for row in chosen], dtype=torch.float32)
@@ -130,6 +127,7 @@ def run(
     """
     if done := finished(out):
         return done
+    check_devices()
     parent = inputs.get("model")
     if parent is None or len(inputs) < 2:
         raise InputError("sft needs a `model` and at least one table of rows")
@@ -173,6 +171,7 @@ def run(
             name: {
                 "usable": len(source.rows),
                 "overlong": source.overlong,
+                "truncated": source.truncated,
                 "bad": source.bad,
                 "lengths": source.lengths,
                 "used": mixed.used[name],
@@ -192,11 +191,12 @@ def _warn(
     """Says how many rows are too long, or can't be trained, and how long the rows are."""
     for name, source in sources.items():
         if source.overlong:
-            done = "left out" if settings.overlong == "drop" else "truncated"
+            left_out = source.overlong - source.truncated
             lengths = ", ".join(f"{key} {value}" for key, value in source.lengths.items())
             context.warn(
-                f"{name}: {source.overlong} rows are longer than {settings.max_length} tokens and "
-                f"were {done}; tokens of all rows: {lengths}"
+                f"{name}: {source.overlong} rows are longer than {settings.max_length} tokens: "
+                f"{left_out} were left out, {source.truncated} truncated; tokens of all rows: "
+                f"{lengths}"
             )
         if source.bad:
             context.warn(f"{name}: {source.bad} rows can't be trained and were left out")
@@ -234,7 +234,7 @@ def build_trainer(
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=_dataset(rows),
-        data_collator=Collator(_pass_tokens(settings), share),
+        data_collator=Collator(settings.pass_tokens, share),
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora, tokens=tokens) if settings.lora else None,
         callbacks=list(callbacks),
@@ -252,8 +252,3 @@ def _dataset(rows: Sequence[TokenRow]) -> Dataset:
             "weight": [row.weight for row in rows],
         }
     )
-
-
-def _pass_tokens(settings: SftSettings) -> int | None:
-    """Processes that train together must make the same number of passes: one a batch."""
-    return settings.pass_tokens if int(os.environ.get("WORLD_SIZE", "1")) == 1 else None
