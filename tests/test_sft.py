@@ -107,6 +107,26 @@ def test_a_killed_training_ends_with_the_same_weights(
     assert again == resumed
 
 
+@pytest.mark.parametrize("kind", ["all weights of a mix", "rows of tokens"])
+def test_other_trainings_end_the_same_after_a_kill_too(
+    model: Path, base: Path, rows: Path, tmp_path: Path, kind: str
+) -> None:
+    settings = FAST | {"epochs": 2.0, "dtype": "float32"}
+    inputs = {"model": base, "data": rows}
+    if kind == "all weights of a mix":
+        settings |= {"lora": None, "mix": {"data": 0.6, "more": 0.4}, "learning_rate": 1e-3}
+        more = [chat_row(number, "pass\n" * 9) for number in range(40, 45)]
+        inputs = {"model": model, "data": rows, "more": write_rows(tmp_path / "more.jsonl", more)}
+    whole, _ = train("sft", settings, inputs, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    (left,) = train_until_killed(["step:5"], "sft", settings, inputs, folder)
+    assert left == ["checkpoint-4"]
+    resumed, context = train("sft", settings, inputs, folder)
+    assert 0 < len(context.steps()) < whole.counts["steps"]
+    assert resumed.content_sha == whole.content_sha
+    assert resumed.details["curve"] == whole.details["curve"]
+
+
 def test_work_of_other_settings_is_not_continued(model: Path, rows: Path, tmp_path: Path) -> None:
     inputs = {"model": model, "data": rows}
     folder = tmp_path / "o"
