@@ -27,13 +27,13 @@ def as_task(row: Mapping[str, Any]) -> Row:
     number, asserts = row.get("task_id"), row["test_list"]
     text = row.get("text") or row.get("prompt")
     setup = row.get("test_setup_code") or row.get("test_imports") or []
-    setup = "\n".join(map(str, setup)) if isinstance(setup, list) else setup
-    texts = [text, row["code"], setup]
+    setup = [setup] if isinstance(setup, str) else setup
     if (
         not isinstance(number, int)
         or not isinstance(asserts, list)
+        or not isinstance(setup, list)
         or not asserts
-        or not all(isinstance(each, str) for each in (*texts, *asserts))
+        or not all(isinstance(each, str) for each in (text, row["code"], *setup, *asserts))
     ):
         raise TaskError(
             "an MBPP row needs a number as task_id, a text, code and a test_list of texts"
@@ -51,11 +51,7 @@ def as_task(row: Mapping[str, Any]) -> Row:
         "language": "python",
         "messages": [{"role": "user", "content": prompt}],
         "entry_point": _entry_point(row["code"], asserts[0]),
-        "tests": {
-            "kind": "asserts",
-            "setup": setup,
-            "asserts": asserts,
-        },
+        "tests": {"kind": "asserts", "setup": "\n".join(setup), "asserts": asserts},
         "reference": row["code"].replace("\r\n", "\n"),
         "source": "MBPP",
         "licence": "CC-BY-4.0",
@@ -68,7 +64,7 @@ def _entry_point(code: str, test: str) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as an escape that a string does not know
             tree, asked = ast.parse(code), ast.parse(test)
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise TaskError(f"the code or the first test is no Python: {error}") from error
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     called = [

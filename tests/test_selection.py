@@ -66,23 +66,28 @@ def test_without_tests_the_judge_decides_and_no_task_is_forgotten(tmp_path: Path
         sample("c", BETTER, task_id="open"),
         sample("d", BAD, task_id="open", finish_reason="length"),
         sample("e", GOOD, task_id="unjudged"),
+        sample("f", BAD, task_id="refused"),
+        sample("g", BAD, task_id="refused"),
     ]
     judgements = [
-        {"sample_id": name, "status": status, "score": score}
+        {"judgement_id": f"j-{name}", "sample_id": name, "status": status, "score": score}
         for name, status, score in (
             ("a", "ok", 0.1),
             ("b", "ok", 0.4),
             ("c", "ok", 0.9),
             ("d", "ok", 1.0),
             ("e", "parse_error", None),
+            ("g", "ok", 1.0),
         )
     ]
     write_parquet(tmp_path / "judgements.parquet", judgements, schemas.JUDGEMENT)
-    summary, rows, unsolved = select(tmp_path, samples, [verdict("a", "accepted")])
+    verdicts = [verdict("a", "accepted"), verdict("f", "wrong_answer", task_id="refused")]
+    summary, rows, unsolved = select(tmp_path, samples, verdicts)
     assert (summary.counts["solved"], summary.counts["chosen_by_judge"]) == (1, 1)
     assert sorted(row["messages"][-1]["content"] for row in rows) == sorted([GOOD, BETTER])
-    assert [row["task_id"] for row in unsolved] == ["unjudged"]
-    assert unsolved[0]["outcomes"] == '{"not_executed":1}'
+    assert any('"judgement_id":"j-c"' in row["origin"] for row in rows)
+    assert [row["task_id"] for row in unsolved] == ["refused", "unjudged"], "no verdict overruled"
+    assert unsolved[1]["outcomes"] == '{"not_executed":1}'
 
 
 def test_a_sample_without_its_columns_is_named(tmp_path: Path) -> None:

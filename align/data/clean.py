@@ -119,12 +119,13 @@ class RowCleaner:
             source.read += 1
             self._dropped.add("bad_row", source.name, place, reason)
 
+        name = table.name if table.exists() else str(table)  # which is a Hub id
         rows = read_rows(table, bad, split=settings.split, subset=settings.subset)
         with self._context.progress(f"reads {table.name}", None) as bar:
             for place, row in rows:
                 source.read += 1
                 try:
-                    built = self._built(row, source, place, table)
+                    built = self._built(row, source, place, name)
                     self._examine(built, source, place)
                 except InputError as error:
                     self._dropped.add("bad_row", source.name, place, str(error))
@@ -133,7 +134,7 @@ class RowCleaner:
                     self._dropped.add("bad_row", source.name, place, reason)
                 bar.advance()
 
-    def _built(self, row: Row, source: Source, place: str, table: Path) -> Row:
+    def _built(self, row: Row, source: Source, place: str, table: str) -> Row:
         conversation = read_conversation(row)
         source.layouts[conversation.layout] += 1
         fault = chat_fault(conversation.messages)
@@ -141,8 +142,7 @@ class RowCleaner:
             raise InputError(fault)
         checklist = read_checklist(row.get("checklist"))
         licence = str(row.get("licence") or row.get("license") or source.settings.licence)
-        name = table.name if table.exists() else str(table)  # which is a Hub id
-        origin = {"source": str(row.get("source") or name), **_origin(place, name)}
+        origin = {"source": str(row.get("source") or table), **_origin(place, table)}
         return {
             **train_row(conversation.messages, origin, licence, row_weight(row)),
             "checklist": checklist,

@@ -35,7 +35,8 @@ def run(
         InputError: A table can't be read, a sample lacks a column, or nothing is kept.
     """
     verdicts = {row["sample_id"]: row for _, row in read_rows(inputs["verdicts"])}
-    scores = _scores(inputs.get("judgements"))
+    judgements = _judgements(inputs.get("judgements"))
+    scores = {sample_id: float(row["score"]) for sample_id, row in judgements.items()}
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     accepted: dict[str, list[Row]] = defaultdict(list)
     judged: dict[str, list[Row]] = defaultdict(list)
@@ -54,7 +55,8 @@ def run(
         elif verdict["outcome"] == "accepted" and verdict["strength"] == "strong" and ended:
             accepted[sample["task_id"]].append(sample)
     kept = {task_id: best(each, settings.per_task) for task_id, each in accepted.items()}
-    for task_id in judged.keys() - accepted.keys():
+    executed = {each for each, counts in outcomes.items() if set(counts) != {NOT_EXECUTED}}
+    for task_id in judged.keys() - executed:  # a judge overrules no verdict
         kept[task_id] = best(judged[task_id], settings.per_task, scores)
     if not kept:
         raise InputError(
@@ -65,7 +67,8 @@ def run(
     with out.table("rows", schemas.TRAIN_ROW, "row_id") as writer:
         for task_id in sorted(kept):
             for sample in kept[task_id]:
-                row = _train_row(sample, verdicts.get(sample["sample_id"]))
+                sample_id = sample["sample_id"]
+                row = _train_row(sample, verdicts.get(sample_id) or judgements[sample_id])
                 if row["row_id"] not in writer.done:
                     writer.add(row)
     with out.table("unsolved", UNSOLVED, "task_id") as unsolved:
@@ -91,12 +94,10 @@ def run(
     )
 
 
-def _scores(judgements: Path | None) -> dict[str, float]:
-    """Returns the judge's scores by sample; a judgement that failed has none."""
-    if judgements is None:
-        return {}
-    rows = (row for _, row in read_rows(judgements))
-    return {row["sample_id"]: row["score"] for row in rows if row["status"] == "ok"}
+def _judgements(table: Path | None) -> dict[str, Row]:
+    """Returns the judgements by sample; one that failed has no score and is none."""
+    rows = (row for _, row in read_rows(table)) if table else ()
+    return {row["sample_id"]: row for row in rows if row["status"] == "ok"}
 
 
 def best(samples: list[Row], count: int, scores: Mapping[str, float] | None = None) -> list[Row]:
@@ -112,12 +113,11 @@ def best(samples: list[Row], count: int, scores: Mapping[str, float] | None = No
     return list(distinct.values())[:count]
 
 
-def _train_row(sample: Row, verdict: Mapping[str, str] | None) -> Row:
+def _train_row(sample: Row, reason: Row) -> Row:
     answer = (sample["prefill"] or "") + sample["text"]
     messages = [*sample["messages"], {"role": "assistant", "content": answer}]
-    origin = {"sample_id": sample["sample_id"]}
-    if verdict:
-        origin["verdict_id"] = verdict["verdict_id"]
+    named = next(name for name in ("verdict_id", "judgement_id") if name in reason)
+    origin = {"sample_id": sample["sample_id"], named: reason[named]}
     return {
         "row_id": short_id("t", "chat", messages),
         "kind": "chat",
