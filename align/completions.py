@@ -89,12 +89,14 @@ def clean_text(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def look_up(url: str, folder: Path) -> ServedModel:
-    """Asks a server which model it serves, how long its context is and what engine runs it.
+def look_up(servers: ModelServers, folder: Path) -> ServedModel:
+    """Has a server of the checkpoint started where none runs, and asks what it serves, and how.
 
     Raises:
+        CheckpointError: The folder can't be served as it is.
         ServingError: Nothing answers, or it serves several models and none is the folder's.
     """
+    url = servers.model(folder)
     try:
         with httpx.Client(timeout=30.0) as client:
             models = _json(client.get(f"{url}/models"))["data"]
@@ -109,7 +111,8 @@ def look_up(url: str, folder: Path) -> ServedModel:
     if (length := chosen[0].get("max_model_len")) is None:
         raise ServingError(f"{url} does not say how long its context is: it is no vLLM server")
     engine = f"vllm {version.json()['version']}" if version.status_code == 200 else "unknown"
-    return ServedModel(url, chosen[0]["id"], length, engine)
+    parts = [engine, servers.dtype] if servers.dtype else [engine]
+    return ServedModel(url, chosen[0]["id"], length, " ".join(parts))
 
 
 def complete(
@@ -137,7 +140,7 @@ def complete(
     job = _Job(iter(requests), sampler, concurrency, done)
     while not job.finished:
         # Outside the event loop, so that Ctrl-C ends a server's start at once.
-        server = look_up(servers.model(folder), folder)
+        server = look_up(servers, folder)
         asyncio.run(job.run(server))
 
 

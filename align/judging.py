@@ -130,8 +130,8 @@ def _open_judge(
             raise InputError("judge.endpoint needs judge.model: the name that the endpoint serves")
         url, name = settings.endpoint, settings.model
     else:
-        url = context.servers.model(inputs["model"])
-        name = look_up(url, inputs["model"]).name
+        served = look_up(context.servers, inputs["model"])
+        url, name = served.url, served.name
     return Judge(
         url,
         name,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from align.checkpoint import weights_dtype
+from align.precision import compute_dtype
 from align.settings import DpoSettings, SftSettings
 from align.stage import Context
 
@@ -31,7 +33,7 @@ def shape_of(folder: Path) -> Shape:
     """Reads a checkpoint's shape from its config and the size of its weights."""
     config: Mapping[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    width = 4 if "32" in str(config.get("dtype", config.get("torch_dtype", ""))) else 2
+    width = 4 if weights_dtype(folder) == "float32" else 2
     hidden = config["hidden_size"]
     return Shape(
         size // width,
@@ -48,7 +50,7 @@ def training_bytes(shape: Shape, settings: SftSettings | DpoSettings, checkpoint
     Weights; for trained ones gradients and AdamW's two moments in float32; what each layer keeps of
     each token for the way back (with checkpointing only its input, and one layer in full); logits.
     """
-    width = 2 if settings.dtype == "bfloat16" else 4
+    width = 2 if compute_dtype(settings.dtype) == "bfloat16" else 4
     if settings.lora is None:
         held = 16 + (2 if width == 2 else 0)  # autocast keeps its own bf16 copy
     else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from align.manifest import read_manifest
 from align.memory import Shape, free_bytes, needs_checkpointing, shape_of, training_bytes
+from align.precision import compute_dtype
 from align.settings import (
     DpoSettings,
     EvalSettings,
@@ -67,12 +68,15 @@ def estimates(run: Run, steps: Sequence[Step]) -> list[Estimate]:
 
 
 def matmul_rate() -> float:
-    """Returns the bf16 matrix-product rate of the device that will train, in FLOP a second."""
+    """Returns the matrix-product rate of the device that will train, in FLOP a second.
+
+    It is measured in the type that `dtype: auto` takes there.
+    """
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size = 8192 if device == "cuda" else 1024
-    left = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    left = torch.randn(size, size, device=device, dtype=getattr(torch, compute_dtype("auto")))
     (left @ left).sum().item()
     started, best = time.monotonic(), float("inf")
     while time.monotonic() - started < 0.3:
@@ -144,7 +148,9 @@ def _seconds(instance: Instance, model: Shape, rate: float, rows: int, tasks: in
 
 def _memory(run: Run, instance: Instance, model: Shape) -> str:
     settings = instance.settings
-    weights = 2 * model.parameters
+    served = run.recipe.serving.dtype
+    width = 4 if (compute_dtype("auto") if served == "auto" else served) == "float32" else 2
+    weights = width * model.parameters
     if isinstance(settings, SftSettings | DpoSettings):
         checkpointing = needs_checkpointing(model, settings, free_bytes())
         size = _gib(training_bytes(model, settings, checkpointing))

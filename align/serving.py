@@ -25,6 +25,7 @@ import httpx
 from align import guard
 from align.checkpoint import check_checkpoint
 from align.errors import ServingError
+from align.precision import cpu_dtype
 from align.settings import ServingSettings
 
 _PORT_ATTEMPTS = 3
@@ -59,6 +60,14 @@ def cpu_build() -> bool:
     )
 
 
+def served_dtype(settings: ServingSettings, cpu: bool) -> str:
+    """Returns the type in which a server computes; `auto` is left to vLLM on a GPU only.
+
+    On a CPU vLLM would take the checkpoint's type, however slow that is there.
+    """
+    return cpu_dtype() if settings.dtype == "auto" and cpu else settings.dtype
+
+
 def server_command(settings: ServingSettings, folder: Path, port: int, cpu: bool) -> list[str]:
     """Returns the command line of a server for the checkpoint in `folder`.
 
@@ -73,7 +82,7 @@ def server_command(settings: ServingSettings, folder: Path, port: int, cpu: bool
         "port": port,
         "generation-config": "vllm",
         "seed": 0,
-        "dtype": settings.dtype,
+        "dtype": served_dtype(settings, cpu),
         "max-model-len": settings.max_model_len,
         "max-num-seqs": settings.max_num_seqs,
         "max-logprobs": 20,
@@ -160,6 +169,13 @@ class Servers:
     def pid(self) -> int | None:
         """Process id of the running server's guard, None where nothing runs."""
         return None if self._running is None else self._running.process.pid
+
+    @property
+    def dtype(self) -> str | None:
+        """The type in which a server computes, None for an endpoint that was given."""
+        if self._settings.endpoint is not None:
+            return None
+        return served_dtype(self._settings, cpu_build())
 
     def model(self, folder: Path) -> str:
         """Returns the base URL of a server that answers for this checkpoint, started if need be.

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from align.precision import Precision
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
@@ -46,7 +48,11 @@ class ServingSettings(Settings):
     endpoint: str | None = Field(
         default=None, description="an OpenAI-compatible URL to use as it is"
     )
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        default="auto",
+        description="`auto`: on a CPU bfloat16 or float32, what it multiplies faster; on a GPU "
+        "what vLLM takes",
+    )
     max_model_len: Positive = 2048
     max_num_seqs: Positive = 64
     kv_cache_gib: Annotated[float, Field(gt=0)] = 1.0
@@ -208,7 +214,11 @@ class SftSettings(Settings):
         default_factory=list, description="where metrics go beside the run's log"
     )
     lora: LoraSettings | None = LoraSettings()
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Precision = Field(
+        default="auto",
+        description="what frozen weights are held, and products computed in; `auto`: bfloat16 "
+        "where the device multiplies it itself, else float32",
+    )
     save_steps: Positive = Field(default=50, description="steps between two points to resume from")
 
     @model_validator(mode="after")
@@ -355,7 +365,11 @@ class DpoSettings(Settings):
         default_factory=list, description="where metrics go beside the run's log"
     )
     lora: LoraSettings | None = LoraSettings()
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Precision = Field(
+        default="auto",
+        description="what frozen weights are held, and products computed in; `auto`: bfloat16 "
+        "where the device multiplies it itself, else float32",
+    )
     save_steps: Positive = 50
 
 

@@ -86,6 +86,10 @@ class ModelServers(Protocol):
         first. The served model's name is `served_name(folder)` of `align.serving`.
         """
 
+    @property
+    def dtype(self) -> str | None:
+        """The type in which a server computes, None for an endpoint that was given."""
+
     def stop(self) -> None:
         """Stops the running server, if any; training calls it to have the memory."""
 

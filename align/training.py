@@ -38,9 +38,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from align.artifacts import canonical_json, sha256_text, write_json
 from align.chat import CHAT_TEMPLATE, TEXT_END, TURN_END, TURN_START, template_sha, token_id
-from align.checkpoint import weights_sha
+from align.checkpoint import weights_dtype, weights_sha
 from align.errors import ArtifactError, CheckpointError, TrainingError
 from align.lineage import MANIFEST, lineage, origin
+from align.precision import compute_dtype
 from align.settings import DpoSettings, SftSettings
 from align.stage import Context, Output, Progress, Summary
 from align.templates import template_of
@@ -126,7 +127,7 @@ def training_dtype(settings: SftSettings | DpoSettings) -> str:
     Under an adapter the frozen weights are in the settings' type, the adapter is always float32;
     trained weights themselves are float32, because small updates vanish in bfloat16.
     """
-    return settings.dtype if settings.lora else "float32"
+    return compute_dtype(settings.dtype) if settings.lora else "float32"
 
 
 def metric_callbacks(settings: SftSettings | DpoSettings, out: Output) -> list[TrainerCallback]:
@@ -172,7 +173,7 @@ def trainer_arguments(
     settings: SftSettings | DpoSettings, out: Output, seed: int, checkpointing: bool
 ) -> dict[str, Any]:
     """Returns what both trainers' configurations have in common."""
-    autocast = settings.lora is None and settings.dtype == "bfloat16"
+    autocast = settings.lora is None and compute_dtype(settings.dtype) == "bfloat16"
     return {
         "output_dir": str(out.path / _POINTS),
         "num_train_epochs": settings.epochs,
@@ -343,7 +344,7 @@ def finish(
 ) -> Summary:
     """Merges the adapter, saves the model folder by one rename, and drops the points to resume.
 
-    The merge is in float32 and is then saved in the settings' type.
+    The merge is in float32; the weights are saved in their parent's type, whatever was computed in.
     """
     adapter = out.path / "adapter" if settings.lora else None
     if adapter is not None:
@@ -354,7 +355,7 @@ def finish(
         model = wrapped.merge_and_unload(safe_merge=True)
     else:
         model = trainer.model
-    model = model.to(getattr(torch, settings.dtype))
+    model = model.to(getattr(torch, weights_dtype(parent)))
     partial = out.path / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     save_checkpoint(model, tokenizer, partial)
@@ -368,6 +369,7 @@ def finish(
         "adapter": "../adapter" if adapter else None,
         "template_sha": template_sha(cast(Any, tokenizer)),
         "settings": settings.model_dump(mode="json"),
+        "dtype": compute_dtype(settings.dtype),
         "identity": out.identity.as_dict(),
         "counts": dict(counts),
     }

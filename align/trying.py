@@ -22,11 +22,12 @@ def answer(model: str, prompt: str, suffix: str | None, max_tokens: int) -> None
     from align.checkpoint import resolve_model
     from align.context import console
     from align.fim.formats import encode_fim_prompt
+    from align.precision import compute_dtype
 
     folder = resolve_model(model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     # The class is known when the folder is read, so its type says nothing here.
-    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=compute_dtype("auto"))
     if torch.cuda.is_available():
         network = network.cuda()
     if suffix is None:

@@ -52,6 +52,10 @@ class Proxy:
         self._upstream = self._servers.model(folder).removesuffix("/v1")
         return f"http://127.0.0.1:{self._server.server_port}/v1"
 
+    @property
+    def dtype(self) -> str | None:
+        return self._servers.dtype
+
     def stop(self) -> None:
         self._servers.stop()
 

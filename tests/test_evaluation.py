@@ -340,6 +340,8 @@ def test_a_reference_that_fails_ends_the_evaluation_before_the_model_is_asked(
     tmp_path: Path, tasks: Path, model_folder: Path
 ) -> None:
     class NoServers:
+        dtype = None
+
         def model(self, folder: Path) -> str:
             raise AssertionError("nothing may be asked")
 

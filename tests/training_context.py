@@ -27,6 +27,10 @@ class NoServers:
     def model(self, folder: Path) -> str:
         raise AssertionError(f"training serves no model, and not {folder}")
 
+    @property
+    def dtype(self) -> None:
+        return None
+
     def stop(self) -> None:
         self.stopped += 1
 

@@ -106,8 +106,10 @@ def _generate(
     import torch
     from transformers import AutoModelForCausalLM
 
+    from align.precision import compute_dtype
+
     # The class is known when the folder is read, so its type says nothing here.
-    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=compute_dtype("auto"))
     if torch.cuda.is_available():
         network = network.cuda()
     inputs = torch.tensor([ids], device=network.device)

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from align.artifacts import read_shards, write_json
 from align.chat import IGNORED, Encoded, Tokenizer, template_sha
-from align.checkpoint import weights_sha
+from align.checkpoint import weights_dtype, weights_sha
 from align.errors import InputError, TrainingError
 from align.fim.formats import QWEN, encode_fim_row, fim_tokens
 from align.lineage import MANIFEST, lineage, origin
@@ -62,7 +62,7 @@ def run(
     folder = out.path / "model"
     partial = out.path / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    save_checkpoint(model.to(torch.bfloat16), tokenizer, partial)
+    save_checkpoint(model.to(getattr(torch, weights_dtype(parent))), tokenizer, partial)
     sha = weights_sha(partial)
     counts = {"rows": len(rows), "tokens_added": len(ids)}
     manifest: dict[str, Any] = {

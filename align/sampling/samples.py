@@ -93,7 +93,7 @@ def sample(
     ]
     if not todo:
         return
-    room = look_up(context.servers.model(policy.folder), policy.folder).max_model_len
+    room = look_up(context.servers, policy.folder).max_model_len
     for prompt in prompts:
         if len(prompt.ids) >= room:
             reason = (
