@@ -5,7 +5,7 @@
 
 Both train the same tokens and labels in the same order from the same weights, `--step-rows` rows an
 optimiser step, each in a process of its own. TRL's best setting is looked for first on a few rows:
-packed or not, then checkpointing, then how weights are held. Rounds are interleaved. Losses are
+packed or not, then checkpointing, then how weights are held and computed with. Rounds are interleaved. Losses are
 compared step by step with TRL's plain path: unpacked, without checkpointing, weights held as in its
 best setting. What is trained is thrown away.
 """
@@ -46,6 +46,7 @@ CHECKPOINTING: dict[str, Result] = {"checkpointing": {"checkpointing": True}}
 WEIGHTS: dict[str, Result] = {
     "bf16 weights, no autocast": {"dtype": "bfloat16", "autocast": False},
     "fp32 weights, autocast": {"dtype": "float32", "autocast": True},
+    "fp32 weights, no autocast": {"dtype": "float32", "autocast": False},
 }
 PLAIN: Result = {
     "packing": False,
@@ -269,6 +270,8 @@ def find_best(job: Mapping[str, Any]) -> tuple[Result, dict[str, Result]]:
         base, prefix = dict(best), name
         for label, change in choices.items():
             setting = {**plain_setting(job), **base, **change}
+            if setting == best:
+                continue
             full_name = f"{prefix}, {label}" if prefix else label
             tried[full_name] = in_process({**job, **setting}) | {"setting": setting}
             show(full_name, tried[full_name])
@@ -348,7 +351,7 @@ def main() -> None:
     parser.add_argument("--step-rows", type=int, default=16, help="rows of an optimiser step")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--dtype", choices=["auto", "bfloat16", "float32"], default="auto")
     parser.add_argument("--full", action="store_true", help="train all weights, no adapter")
     parser.add_argument("--profile", action="store_true", help="only ours, by operator")
     parser.add_argument("--job", help=argparse.SUPPRESS)
@@ -357,6 +360,7 @@ def main() -> None:
         print(json.dumps(train(json.loads(options.job))))
         return
     from align.checkpoint import resolve_model
+    from align.precision import compute_dtype
 
     job: Result = {
         "model": str(resolve_model(options.model)),
@@ -365,7 +369,7 @@ def main() -> None:
         "step_rows": options.step_rows,
         "threads": options.threads,
         "full": options.full,
-        "dtype": options.dtype,
+        "dtype": compute_dtype(options.dtype),
     }
     if options.profile:
         result = train(job, profile=True)
