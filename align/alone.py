@@ -91,6 +91,7 @@ def do_stage(
     """Runs one stage on files; a killed verb goes on where it stopped.
 
     `table` names the table that `--out X.parquet` holds; None where a stage writes no single one.
+    What else it writes stands beside that file, as `X.NAME.parquet`.
 
     Raises:
         RecipeError: `--out` is one file, and the stage writes a folder.
@@ -125,6 +126,12 @@ def do_stage(
         finish(folder, identity, summary, settings=plain, seed=seed, seconds=seconds)
     if one_file and table is not None:
         _one_file(folder / table, out)
+        for other in sorted(folder.glob("*/shard-00000.parquet")):
+            name = other.parent.name
+            if name != table and next(iter(read_shards(other.parent)), None) is not None:
+                beside = out.with_name(f"{out.stem}.{name}{out.suffix}")
+                _one_file(other.parent, beside)
+                console.print(f"{name}: {beside}")
         shutil.rmtree(folder)
     _print_counts(out, summary.counts, seconds)
 

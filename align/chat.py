@@ -216,9 +216,12 @@ def encode_chat(
     checked = _checked(messages)
     if checked[-1][0] != "assistant":
         raise InputError("the last message is not the assistant's: there is no answer to train")
-    answers = [content for role, content in checked if role == "assistant"]
-    if not any(answers if train_on == "assistant" else answers[-1:]):
-        raise InputError("the assistant's message is empty: there is no answer to train")
+    answers = [n for n, (role, _) in enumerate(checked) if role == "assistant"]
+    for number in answers if train_on == "assistant" else answers[-1:]:
+        if not checked[number][1].strip():
+            raise InputError(
+                f"message {number}, the assistant's, is empty: the model would learn to say nothing"
+            )
     if train_on == "qwen_script":
         return _qwen_script(tokenizer, checked)
     ids, labels = _encode_turns(tokenizer, checked)
@@ -279,7 +282,11 @@ def _encode_turns(
     _check_cuts(tokenizer, str(tokenizer.chat_template))
     if template.strips:
         turns = [(role, content.strip()) for role, content in turns]
-    return _assemble(tokenizer, turns, prompt)
+    try:
+        return _assemble(tokenizer, turns, prompt)
+    except TrainingError as error:  # the template is known to work: not for these roles
+        roles = ", ".join(role for role, _ in turns)
+        raise InputError(f"with the roles {roles}: {error}") from error
 
 
 def _assemble(

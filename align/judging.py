@@ -52,8 +52,9 @@ def run(
     if "verdicts" in inputs:
         outcomes = {row["sample_id"]: row["outcome"] for _, row in read_rows(inputs["verdicts"])}
     skips = Skips(context)
-    samples = _choose(inputs["samples"], tasks, outcomes, settings.max_samples, skips)
-    if not samples:
+    passed_over = frozenset() if settings.executed else frozenset(outcomes)
+    samples = _choose(inputs["samples"], tasks, outcomes, passed_over, settings.max_samples, skips)
+    if not samples and settings.executed:
         raise InputError(f"{inputs['samples']} holds no sample to judge: {skips.first()}")
     try:
         rubric = load_rubric(settings.rubric)
@@ -154,11 +155,14 @@ def _choose(
     location: Path,
     tasks: Mapping[str, Row],
     outcomes: Mapping[str, str],
+    passed_over: frozenset[str],
     limit: int | None,
     skips: Skips,
 ) -> list[Row]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for place, row in read_rows(location):
+        if row["sample_id"] in passed_over:
+            continue
         if row["task_id"] not in tasks:
             skips.add("unknown_task", place, f"no task {row['task_id']} in the tasks table")
         elif not row.get("code"):

@@ -11,7 +11,13 @@ from typing import Any
 from align.errors import RecipeError
 from align.manifest import path_sha
 from align.recipe import Recipe
-from align.settings import KNOWN_BENCHMARKS, FimSettings, Settings, SftSettings
+from align.settings import (
+    KNOWN_BENCHMARKS,
+    FimSettings,
+    JudgeSettings,
+    Settings,
+    SftSettings,
+)
 from align.tables import resolve_table
 
 
@@ -173,6 +179,31 @@ class _Compiler:
         title = "runs every sample against its tests"
         self.add(f"verify.{name}", "verify", title, self.recipe.verify, inputs, self.sandbox)
 
+    def judge(self, name: str, title: str, settings: JudgeSettings, tables: dict[str, Ref]) -> None:
+        """Adds a judge of the samples in `tables`, and its judgements to them."""
+        model = self.start
+        if settings.model and not settings.endpoint:
+            from align.checkpoint import resolve_model, weights_sha
+
+            folder = resolve_model(settings.model)
+            model = External("judge.model", folder, partial(weights_sha, folder))
+        inputs = {"tasks": Upstream("data", "tasks"), **tables}
+        if not settings.endpoint:
+            inputs["model"] = model
+        self.add(f"judge.{name}", "judging", title, settings, inputs, self.serving)
+        tables["judgements"] = Upstream(f"judge.{name}", "judgements")
+
+    def select(self) -> None:
+        """Adds rejection sampling; where there is a judge, it chooses for tasks without tests."""
+        tables: dict[str, Ref] = {
+            "samples": Upstream("sample.fine", "samples"),
+            "verdicts": Upstream("verify.fine", "verdicts"),
+        }
+        if judge := self.recipe.judge:
+            judge = judge.model_copy(update={"executed": False, "max_samples": None})
+            self.judge("fine", "scores answers to tasks without tests", judge, tables)
+        self.add("select.fine", "selection", "rejection sampling", self.recipe.select, tables)
+
     def evaluate(self, name: str, model: Ref) -> None:
         settings = self.recipe.eval
         if settings is None:
@@ -212,18 +243,7 @@ class _Compiler:
             "verdicts": Upstream("verify.r1", "verdicts"),
         }
         if self.recipe.judge is not None:
-            judge = self.recipe.judge
-            model = self.start
-            if judge.model and not judge.endpoint:
-                from align.checkpoint import resolve_model, weights_sha
-
-                folder = resolve_model(judge.model)
-                model = External("judge.model", folder, partial(weights_sha, folder))
-            inputs = {"tasks": Upstream("data", "tasks"), **tables}
-            if not judge.endpoint:
-                inputs["model"] = model
-            self.add("judge.r1", "judging", "scores by a rubric", judge, inputs, self.serving)
-            tables["judgements"] = Upstream("judge.r1", "judgements")
+            self.judge("r1", "scores by a rubric", self.recipe.judge, tables)
         self.add("pair.r1", "preference", "builds preference pairs", self.recipe.pair, tables)
         pairs = Upstream("pair.r1", "pairs")
         inputs = {"model": self.policy, "pairs": pairs}
@@ -254,11 +274,7 @@ def compile_recipe(recipe: Recipe, base: Path) -> list[Instance]:
         if sft.coarse:
             plan.evaluate("coarse", plan.policy)
         plan.verify("fine")
-        inputs: dict[str, Ref] = {
-            "samples": Upstream("sample.fine", "samples"),
-            "verdicts": Upstream("verify.fine", "verdicts"),
-        }
-        plan.add("select.fine", "selection", "rejection sampling", recipe.select, inputs)
+        plan.select()
     elif sft.coarse:
         plan.evaluate("coarse", plan.policy)
     if sft.fine:
@@ -272,7 +288,7 @@ def compile_recipe(recipe: Recipe, base: Path) -> list[Instance]:
             plan.evaluate("mixed", plan.policy)
     plan.round()
     if recipe.export:
-        inputs = {"model": plan.policy}
+        inputs: dict[str, Ref] = {"model": plan.policy}
         if plan.has("pair.r1"):
             inputs["pairs"] = Upstream("pair.r1", "pairs")
         plan.add("export", "export", "model folder, cards, reload check", recipe.export, inputs)

@@ -325,6 +325,9 @@ class JudgeSettings(Settings):
     )
     rubric: str = Field(default="code_quality", description="a shipped rubric or a YAML file")
     max_samples: Positive | None = None
+    executed: bool = Field(
+        default=True, description="judge samples that were executed, not only those of open tasks"
+    )
     rationale_tokens: Positive = 64
     concurrency: Positive = 32
 

@@ -18,6 +18,10 @@ BadRow = Callable[[str, str], None]
 """Is told of a row that can't be read: its place, and why."""
 
 _TABLE_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")
+_OTHER_DATA = (
+    *(".csv", ".tsv", ".arrow", ".feather", ".avro", ".orc", ".ndjson", ".xlsx"),
+    *(".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip", ".tar"),
+)
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 1 << 16
 
@@ -53,8 +57,8 @@ def read_rows(
 ) -> Iterator[tuple[str, Row]]:
     """Yields (place, row) of a table; `place` names file and line or row for error messages.
 
-    A folder is read by its shards, or else by all its parquet, JSONL and JSON files in order. Files
-    are read piece by piece, so that memory does not grow with them.
+    A folder is read by its shards, or else by all parquet, JSONL and JSON files in it and below, in
+    order. Files are read piece by piece, so that memory does not grow with them.
 
     Args:
         location: A path, or a Hub id.
@@ -75,12 +79,7 @@ def read_rows(
             for index, row in enumerate(read_shards(path)):
                 yield f"{path} row {index}", row
             return
-        names = [p for p in sorted(path.iterdir()) if p.name.endswith(_TABLE_ENDINGS)]
-        if not names:
-            raise InputError(
-                f"{path} holds no parquet, JSONL or JSON file; name the folder that does"
-            )
-        for name in names:
+        for name in _tables_below(path):
             yield from read_rows(name, on_bad)
     elif path.suffix == ".parquet":
         for index, row in enumerate(read_parquet(path)):
@@ -91,6 +90,30 @@ def read_rows(
         yield from _read_json(path, bad)
     else:
         raise InputError(f"{path}: give a folder of shards, .parquet, .jsonl, .jsonl.gz or .json")
+
+
+def _tables_below(folder: Path) -> list[Path]:
+    """Returns the tables of a folder and of those in it, in order; nothing hidden.
+
+    Raises:
+        InputError: There is none, or there is data of a kind that would be passed over.
+    """
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    tables = [path for path in files if path.name.endswith(_TABLE_ENDINGS)]
+    others = [path for path in files if path.name.endswith(_OTHER_DATA) and path not in tables]
+    if others:
+        raise InputError(
+            f"{others[0]} is of a kind that is not read ({', '.join(_TABLE_ENDINGS)} are): convert "
+            f"it, move it out of {folder}, or name the files that are meant one by one"
+        )
+    if not tables:
+        raise InputError(f"{folder} holds no parquet, JSONL or JSON; name the folder that does")
+    return tables
 
 
 def _refuse(place: str, reason: str) -> NoReturn:
@@ -162,6 +185,7 @@ def _list_items(stream: IO[str], path: Path) -> Iterator[tuple[int, Any]]:
             if position == len(text):
                 break
             if text[position] == "]":
+                _check_end(stream, text[position + 1 :], f"{path}:{line}")
                 return
             try:
                 value, end = decoder.raw_decode(text, position)
@@ -179,6 +203,17 @@ def _list_items(stream: IO[str], path: Path) -> Iterator[tuple[int, Any]]:
         # An item that is longer than what was read is parsed again: then read as much once more.
         text = text[position:]
         wanted = max(_CHUNK, len(text))
+
+
+def _check_end(stream: IO[str], rest: str, place: str) -> None:
+    """Refuses a list that something stands behind: it would be lost."""
+    while rest or (rest := stream.read(_CHUNK)):
+        if rest.strip():
+            raise InputError(
+                f"{place} ends its list, and more stands behind it ({rest.strip()[:20]!r}): a file "
+                "holds one list; join them, or write one object a line and name it .jsonl"
+            )
+        rest = ""
 
 
 def _read_hub(name: str, split: str, subset: str | None) -> Iterator[tuple[str, Row]]:

@@ -7,6 +7,7 @@ folder appears by one rename and carries `checkpoint.json`; when it is there, th
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -182,6 +183,7 @@ def trainer_arguments(
         "lr_scheduler_type": "cosine",
         "warmup_steps": settings.warmup if settings.warmup < 1 else 0.999,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would show 0 in their place
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
         "seed": seed,
@@ -291,6 +293,11 @@ class Reporter(TrainerCallback):
         """Logs a step."""
         if logs is None or "loss" not in logs:
             return
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss of step {state.global_step} is {logs['loss']}: training has diverged, "
+                "and nothing of it is kept; lower learning_rate, or raise warmup"
+            )
         self._context.log("train", step=state.global_step, **kept(logs, self._names))
         if self._bar is not None:
             self._bar.advance()
@@ -356,6 +363,7 @@ def finish(
     else:
         model = trainer.model
     model = model.to(getattr(torch, weights_dtype(parent)))
+    _check_finite(model)
     partial = out.path / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     save_checkpoint(model, tokenizer, partial)
@@ -383,6 +391,15 @@ def finish(
     return Summary(sha, dict(counts), dict(details))
 
 
+def _check_finite(model: torch.nn.Module) -> None:
+    for name, weight in model.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            raise TrainingError(
+                f"{name} holds values that are no numbers: training has diverged, and no model is "
+                "written; lower learning_rate, and delete the stage's folder to start again"
+            )
+
+
 def save_checkpoint(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -395,14 +412,18 @@ def save_checkpoint(
         model: The model.
         tokenizer: As `load_tokenizer` returns it.
         folder: Where to save.
-        stops: All ids that end an answer, instead of the ends of a turn and of a text.
+        stops: Ids that end an answer, instead of the ends of a turn and of a text. Those that the
+            model's generation settings name already stay.
     """
     ends = [name for name in (tokenizer.eos_token, TEXT_END) if name in tokenizer.get_vocab()]
+    own = list(stops) or cast(list[int], tokenizer.convert_tokens_to_ids(ends))
     model.config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
     generation = model.generation_config
     if generation is not None:
-        generation.eos_token_id = list(stops) or tokenizer.convert_tokens_to_ids(ends)
+        known = generation.eos_token_id
+        theirs: list[int] = known if isinstance(known, list) else [] if known is None else [known]
+        generation.eos_token_id = list(dict.fromkeys([*own, *theirs]))
         generation.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

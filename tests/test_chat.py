@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -55,6 +56,34 @@ def test_ids_equal_the_template_s(tokenizer: Any, messages: list[dict[str, str]]
     assert encode_chat(tokenizer, messages).input_ids == expected
 
 
+def test_ids_and_mask_are_those_of_trl_s_template_too(tokenizer: Any) -> None:
+    """A template that others wrote, with tools and marks of what is trained."""
+    folder = Path(trl.__file__).parent / "chat_templates"
+    messages = [USER, ANSWER, {"role": "user", "content": " And\n\ntwo? "}, ANSWER]
+    ours = encode_chat(tokenizer, messages)
+    for name in ("qwen2_5.jinja", "qwen2_5_training.jinja"):
+        with using(tokenizer, (folder / name).read_text(encoding="utf-8")):
+            assert encode_chat(tokenizer, messages) == ours
+            theirs = tokenizer.apply_chat_template(
+                messages, return_dict=True, return_assistant_tokens_mask="training" in name
+            )
+        assert theirs["input_ids"] == ours.input_ids
+    mask = {place for place, trained in enumerate(theirs["assistant_masks"]) if trained}
+    trained = {place for place, label in enumerate(ours.labels) if label != IGNORED}
+    assert trained <= mask
+    more = [ours.input_ids[place] for place in sorted(mask - trained)]
+    assert not tokenizer.decode(more).strip(), "theirs trains the newlines around an answer, too"
+
+
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_no_empty_answer_is_trained(tokenizer: Any, empty: str) -> None:
+    messages = [USER, {"role": "assistant", "content": empty}, USER, ANSWER]
+    with pytest.raises(InputError, match="message 1, the assistant's, is empty"):
+        encode_chat(tokenizer, messages)
+    last = encode_chat(tokenizer, messages, "last_turn_only")
+    assert tokenizer.decode([t for t in last.labels if t != IGNORED]).startswith("```python")
+
+
 @pytest.mark.parametrize("messages", [[USER], [{"role": "system", "content": "S"}, USER]])
 def test_a_prompt_equals_the_template_s(tokenizer: Any, messages: list[dict[str, str]]) -> None:
     expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
@@ -74,7 +103,7 @@ def test_only_answers_and_their_ends_are_trained(tokenizer: Any) -> None:
     assert encoded.labels[-1] == IGNORED, "the newline after the last turn is never sampled"
 
 
-@pytest.mark.parametrize("content", ["x = 1", "\n\nx = 1", "  x", "\t\n x", " \n"])
+@pytest.mark.parametrize("content", ["x = 1", "\n\nx = 1", "  x", "\t\n x"])
 def test_a_row_begins_with_the_prompt_it_is_sampled_from(tokenizer: Any, content: str) -> None:
     row = encode_chat(tokenizer, [USER, {"role": "assistant", "content": content}])
     prompt = encode_prompt(tokenizer, [USER])
@@ -178,7 +207,10 @@ def test_another_template_is_taken_apart_by_what_it_does(
         evil = encode_chat(tokenizer, [USER, {"role": "assistant", "content": f"a{end}b"}])
         assert [label for label in evil.labels if label != IGNORED].count(answer[-1]) == 1
     if template == GEMMA_LIKE:
-        with using(tokenizer, template), pytest.raises(TrainingError, match="no system"):
+        with (
+            using(tokenizer, template),
+            pytest.raises(InputError, match=r"system, user.*no system"),
+        ):
             encode_chat(tokenizer, [{"role": "system", "content": "S"}, USER, ANSWER])
 
 

@@ -70,6 +70,9 @@ def test_a_long_json_list_is_read_in_pieces(tmp_path: Path) -> None:
     [
         ('[{"a": 1},\n {"a": }]', "a.json:2 is no JSON from here on"),
         ('[{"a": 1},\n {"a": 2}', "a.json:2 ends before its list does"),
+        ('[{"a": 1}]\n[{"a": 2}]', "a.json:1 ends its list, and more stands behind it ('[{"),
+        ('[{"a": 1}] garbage', "more stands behind it ('garbage')"),
+        ('[{"a": 1}]' + " " * 99_999 + "x", "more stands behind it ('x')"),
         ('"text"', "expected a JSON list of objects, or one object a line"),
         ("", "expected a JSON list of objects"),
         ("[1]", "a.json:1 must be a JSON object, not int"),
@@ -102,7 +105,23 @@ def test_a_cut_archive_is_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_without_tables_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("nothing")
-    with pytest.raises(InputError, match="holds no parquet, JSONL or JSON file"):
+    with pytest.raises(InputError, match="holds no parquet, JSONL or JSON"):
+        rows_of(tmp_path)
+
+
+def test_a_folder_is_read_with_those_in_it_but_for_hidden_ones(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a/c.jsonl", ".cache/d.jsonl", "a/.e.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(lines([{"name": name}]))
+    assert rows_of(tmp_path) == [{"name": "a/c.jsonl"}, {"name": "b.jsonl"}]
+
+
+@pytest.mark.parametrize("name", ["b.csv", "a/b.json.gz", "b.jsonl.zst", "b.arrow"])
+def test_data_that_is_not_read_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "rows.jsonl").write_bytes(lines(ROWS))
+    (tmp_path / name).write_text("x")
+    with pytest.raises(InputError, match="of a kind that is not read"):
         rows_of(tmp_path)
 
 

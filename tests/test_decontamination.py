@@ -143,6 +143,8 @@ def test_an_unknown_benchmark_is_an_error() -> None:
         ("fn go<T>(mut x: Vec<T>, y: &str) -> T {", "go(x, y)"),
         ("public static boolean isPrime(final int n) {", "isPrime(n)"),
         ("std::vector<int> twice(const std::vector<int>& xs) {", "twice(xs)"),
+        ("def f(a,  # first, one\n      b):  # last", "f(a, b)"),
+        ("void f(int a, // one, two\n  int b /* three, four */) {", "f(a, b)"),
         ("const f = async (a, b = (1, 2)) => a", "f(a, b)"),
     ],
 )

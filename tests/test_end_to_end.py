@@ -24,6 +24,7 @@ TABLES = {
     "eval.start": ["samples", "verdicts"],
     "sample.fine": ["samples"],
     "verify.fine": ["verdicts"],
+    "judge.fine": ["judgements"],
     "select.fine": ["rows"],
     "fim": ["rows"],
     "sample.r1": ["samples"],
@@ -102,7 +103,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         answer = {"role": "assistant", "content": answer_of(number, "+")}
         rows.append({"messages": [*messages, answer], "licence": "Apache-2.0"})
-    for name, content in (("tasks", tasks[1:]), ("rows", rows)):
+    # Nothing can say by running it whether an answer to this one is right: the judge has to choose.
+    tasks[0] = {"task_id": "tiny/open", "messages": tasks[0]["messages"]}
+    for name, content in (("tasks", tasks), ("rows", rows)):
         text = "".join(json.dumps(row) + "\n" for row in content)
         (data / f"{name}.jsonl").write_text(text, encoding="utf-8")
     source = "".join(f"def f{n}(x):\n    y = x * {n}\n    return y + {n}\n\n\n" for n in range(20))
@@ -203,6 +206,16 @@ class TestWholeRun:
         judged = [row for _, row in read_rows(whole / "judge.r1" / "judgements")]
         assert Counter(row["status"] for row in judged) == {"ok": 8}
         assert all(1 <= row["score"] <= 5 for row in judged)
+
+    def test_of_open_tasks_the_fine_rows_are_chosen_by_the_judge(self, whole: Path) -> None:
+        judged = [row for _, row in read_rows(whole / "judge.fine" / "judgements")]
+        assert {row["task_id"] for row in judged} == {"tiny/open"}
+        assert manifest(whole, "select.fine")["counts"]["chosen_by_judge"] == 1
+        rows = [row for _, row in read_rows(whole / "select.fine" / "rows")]
+        origins = [json.loads(row["origin"]) for row in rows]
+        cited = [each["judgement_id"] for each in origins if "judgement_id" in each]
+        assert len(cited) == 1
+        assert cited[0] in {row["judgement_id"] for row in judged}
 
     def test_pairs_point_from_refused_to_accepted(self, whole: Path) -> None:
         outcomes = {

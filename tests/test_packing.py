@@ -77,27 +77,29 @@ def test_rows_do_not_see_each_other_on_any_attention(folder: Path, attention: st
 
 
 @pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("few_scores", [1 << 16, 0])
+@pytest.mark.parametrize(
+    ("backend", "few_scores"), [(PACKED, 1 << 16), (PACKED, 0), ("sdpa", 0), ("eager", 0)]
+)
 def test_gradients_are_those_of_the_unpacked_rows(
-    folder: Path, lora: bool, few_scores: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, lora: bool, backend: str, few_scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("align.attention._FEW_SCORES", few_scores)
     monkeypatch.setattr("align.losses._LABELS", 7)
     rows = make_rows(1)
     weights = torch.linspace(0.5, 2.0, sum(label != IGNORED for r in rows for label in r[1]))
     gradients = []
-    for attention in ("eager", PACKED):
+    for packs in (False, True):
         torch.manual_seed(0)
-        model = load(folder, attention)
+        model = load(folder, backend if packs else "eager")
         trained = model
         if lora:
-            trained = get_peft_model(model, lora_config(LoraSettings(), fused=attention == PACKED))
+            trained = get_peft_model(model, lora_config(LoraSettings(), fused=packs))
             for name, parameter in trained.named_parameters():
                 if "lora_B" in name:  # zero at first, when A has no gradient
                     torch.nn.init.normal_(parameter, std=0.1)
-        if attention == PACKED:
+        if packs:
             add_loss_head(model)
-            loss = weighted_nll(trained, pack(rows), weights)
+            loss = weighted_nll(trained, pack(rows, share=backend == PACKED), weights)
         else:
             loss = -(alone(trained, rows) * weights).sum()
         (loss / len(weights)).backward()

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from align import rows as schemas
 from align.artifacts import Identity, write_parquet
+from align.cli import app
 from align.errors import InputError
 from align.selection import run
 from align.settings import SelectSettings
@@ -47,7 +49,7 @@ def test_the_likeliest_accepted_answer_is_kept_with_its_origin(tmp_path: Path) -
 
 
 def test_weak_cut_and_refused_answers_are_not_kept(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no sample was accepted"):
+    with pytest.raises(InputError, match=r"no sample was accepted.*out.unsolved lists"):
         select(
             tmp_path,
             [sample("a", GOOD), sample("b", GOOD, finish_reason="length"), sample("c", BAD)],
@@ -57,6 +59,21 @@ def test_weak_cut_and_refused_answers_are_not_kept(tmp_path: Path) -> None:
                 verdict("c", "infra_error"),
             ],
         )
+
+
+def test_one_file_keeps_the_unsolved_tasks_beside_it(tmp_path: Path) -> None:
+    samples = [sample("a", GOOD), sample("b", BAD, task_id="hard")]
+    verdicts = [verdict("a", "accepted"), verdict("b", "wrong_answer", task_id="hard")]
+    write_parquet(tmp_path / "s.parquet", samples, schemas.SAMPLE)
+    write_parquet(tmp_path / "v.parquet", verdicts, schemas.VERDICT)
+    options = ["--samples", tmp_path / "s.parquet", "--verdicts", tmp_path / "v.parquet"]
+    for ending in ("parquet", "jsonl"):
+        out = tmp_path / f"fine.{ending}"
+        done = CliRunner().invoke(app, ["select", *map(str, options), "--out", str(out)])
+        assert done.exit_code == 0, done.output
+        assert len(list(read_rows(out))) == 1
+        (unsolved,) = read_rows(tmp_path / f"fine.unsolved.{ending}")
+        assert unsolved[1]["task_id"] == "hard"
 
 
 def test_without_tests_the_judge_decides_and_no_task_is_forgotten(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,33 @@ def test_loss_falls_and_the_folder_is_a_model(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
     trained = AutoModelForCausalLM.from_pretrained(folder)
-    assert len(trained.generation_config.eos_token_id) == 2
+    ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert trained.generation_config.eos_token_id == ends
+    assert trained.config.eos_token_id == ends[0]
+    before = AutoModelForCausalLM.from_pretrained(model).get_input_embeddings().weight.shape
+    assert trained.get_input_embeddings().weight.shape == before, "rows beyond the tokenizer stay"
+    assert before[0] > len(tokenizer)
+
+
+@pytest.mark.parametrize("lora", [{}, None], ids=["adapter", "all weights"])
+def test_a_training_that_diverges_ends_without_a_model(
+    model: Path, rows: Path, tmp_path: Path, lora: dict[str, Any] | None
+) -> None:
+    settings = FAST | {"learning_rate": 1e30, "lora": lora, "dtype": "float32"}
+    with pytest.raises(TrainingError, match="diverged"):
+        train("sft", settings, {"model": model, "data": rows}, tmp_path / "o")
+    assert not (tmp_path / "o" / "model").exists()
+
+
+def test_stops_that_a_model_brings_stay(model: Path, rows: Path, tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    shutil.copytree(model, parent)
+    config = json.loads((parent / "generation_config.json").read_text())
+    (parent / "generation_config.json").write_text(json.dumps(config | {"eos_token_id": [7, 0]}))
+    train("sft", FAST | {"epochs": 0.25}, {"model": parent, "data": rows}, tmp_path / "o")
+    saved = json.loads((tmp_path / "o" / "model" / "generation_config.json").read_text())
+    assert sorted(saved["eos_token_id"])[:2] == [0, 7]
+    assert len(saved["eos_token_id"]) >= 3
 
 
 def test_the_order_of_the_table_changes_nothing(model: Path, rows: Path, tmp_path: Path) -> None:

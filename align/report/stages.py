@@ -19,6 +19,7 @@ STAGES = (
     "sample.fine",
     "eval.coarse",
     "verify.fine",
+    "judge.fine",
     "select.fine",
     "sft.fine",
     "eval.fine",

@@ -58,11 +58,22 @@ def run(
     executed = {each for each, counts in outcomes.items() if set(counts) != {NOT_EXECUTED}}
     for task_id in judged.keys() - executed:  # a judge overrules no verdict
         kept[task_id] = best(judged[task_id], settings.per_task, scores)
+    with out.table("unsolved", UNSOLVED, "task_id") as unsolved:
+        for task_id in sorted(outcomes.keys() - kept.keys()):
+            if task_id not in unsolved.done:
+                counts = outcomes[task_id]
+                unsolved.add(
+                    {
+                        "task_id": task_id,
+                        "samples": counts.total(),
+                        "outcomes": canonical_json(counts),
+                    }
+                )
     if not kept:
         raise InputError(
             f"{inputs['verdicts']}: no sample was accepted, and none without tests was judged, so "
             "there is nothing to train the fine stage on; sample more, at another temperature, or "
-            "from easier tasks"
+            f"from easier tasks ({out.path / 'unsolved'} lists what became of each)"
         )
     with out.table("rows", schemas.TRAIN_ROW, "row_id") as writer:
         for task_id in sorted(kept):
@@ -71,16 +82,6 @@ def run(
                 row = _train_row(sample, verdicts.get(sample_id) or judgements[sample_id])
                 if row["row_id"] not in writer.done:
                     writer.add(row)
-    with out.table("unsolved", UNSOLVED, "task_id") as unsolved:
-        for task_id in sorted(set(outcomes) - set(kept)):
-            if task_id not in unsolved.done:
-                counts = outcomes[task_id]
-                row = {
-                    "task_id": task_id,
-                    "samples": counts.total(),
-                    "outcomes": canonical_json(counts),
-                }
-                unsolved.add(row)
     return Summary(
         content_sha=writer.content_sha(),
         counts={

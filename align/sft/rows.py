@@ -123,7 +123,10 @@ def _encode(tokenizer: Tokenizer, row: Mapping[str, Any], train_on: TrainOn) -> 
     if kind == "chat":
         content: Any = row.get("messages")
         if not isinstance(content, list):
-            raise InputError("a chat row needs `messages`, a list of role and content")
+            raise InputError(
+                "a chat row needs `messages`, a list of role and content; `align data` makes them "
+                "of alpaca, sharegpt, and prompt and completion rows"
+            )
         encoded = encode_chat(tokenizer, content, train_on)
     elif kind == "fim":
         content = row.get("fim")
