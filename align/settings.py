@@ -280,6 +280,13 @@ class FimSettings(Settings):
         default=["humaneval"], description="benchmarks whose text must not be in a row"
     )
     ngram: Positive = Field(default=10, description="words in a row that count as contamination")
+    lcs_words: Positive | None = Field(
+        default=13,
+        description="words of a common subsequence that count as contamination; null: no check",
+    )
+    lcs_share: Share = Field(
+        default=0.6, description="share of the shorter text that the subsequence must reach too"
+    )
     near_duplicate: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=0.8, description="similarity of two files that makes a duplicate; null: exact only"
     )

@@ -303,6 +303,7 @@ def make_data(folder: Path) -> None:
     fim = [{"row_id": f"f-{n}", "kind": "fim", "licence": "BSD-3-Clause"} for n in range(3)]
     table(folder / "fim/rows", schemas.TRAIN_ROW, "row_id", fim)
     stage(folder, "fim", counts={"rows": 3, "files": 2}, details={"mean_middle_chars": 87.25})
+    stage(folder, "judge.fine", counts={"judged": 0}, settings={"model": None})
     table(folder / "select.fine/rows", schemas.TRAIN_ROW, "row_id", rows[:2])
     stage(folder, "select.fine", counts={"rows": 2, "tasks": 15, "solved": 12, "unsolved": 3})
 

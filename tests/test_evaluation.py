@@ -27,7 +27,7 @@ from align.evaluation import (
 from align.evaluation.benchmarks import held_out, humaneval, infilling
 from align.evaluation.benchmarks.base import fixed_slice
 from align.evaluation.results import score
-from align.evaluation.scores import mcnemar_exact
+from align.evaluation.scores import mcnemar_exact, paired_interval
 from align.sampling.extract import extract_code
 from align.serving import Servers
 from align.settings import EvalSettings
@@ -92,9 +92,12 @@ def test_a_comparison_is_paired_and_leaves_out_what_was_not_scored() -> None:
     assert (found.n, found.wins, found.losses) == (3, ("b", "c"), ("a",))
     assert found.difference == pytest.approx(1 / 3)
     assert found.p_value == 1.0
-    # three changes of +1, +1 and -1 have the mean 1/3 and the standard error sqrt(8)/sqrt(27)
-    half = 1.96 * math.sqrt((3 - 1 / 3) / 9)
-    assert found.interval == pytest.approx((1 / 3 - half, 1 / 3 + half))
+    # half a problem more of each kind: changes of +1 (2.5 times), -1 (1.5) and 0 (1), five in all
+    half = 1.96 * math.sqrt((4 / 5 - (1 / 5) ** 2) / 5)
+    assert found.interval == pytest.approx((1 / 5 - half, 1 / 5 + half), rel=1e-4)
+    low, high = paired_interval(0, 0, 100)
+    assert -0.05 < low < 0 < high < 0.05, "that nothing changed is no proof that nothing can"
+    assert paired_interval(3, 0, 3)[1] == 1.0
     with pytest.raises(InputError, match="no problem in common"):
         compare_outcomes({"a": "accepted"}, {"b": "accepted"})
 

@@ -163,8 +163,16 @@ def test_imports_come_first_then_what_is_near() -> None:
         "app/views.py",
         "lib/tools.py",
     ]
+    twins = Neighbours("shop", ["a/utils.py", "app/utils.py", "app/views.py"])
+    near = twins.order("app/views.py", b"from .utils import f\n")
+    assert near[0] == "app/utils.py", "of files with one name the nearest is meant"
+    go = Neighbours("srv", ["cmd/main.go", "pkg/store.go", "api/http.go", "cmd/flags.go"])
+    block = b'import (\n\t"fmt"\n\t"srv/pkg/store"\n)\n'
+    assert go.order("cmd/main.go", block)[0] == "pkg/store.go"
     web = Neighbours("web", ["src/a.ts", "src/deep/b.ts", "src/c.ts", "include/d.h", "src/x.c"])
     assert web.order("src/a.ts", b"import { b } from './deep/b';\n")[0] == "src/deep/b.ts"
+    spread = b"import {\n  a,\n  b,\n} from './deep/b';\n"
+    assert web.order("src/a.ts", spread)[0] == "src/deep/b.ts"
     assert web.order("src/x.c", b'#include "d.h"\n')[0] == "include/d.h"
     given = neighbours.context(
         "app/main.py",
@@ -201,10 +209,14 @@ def test_too_small_a_corpus_and_a_model_without_tokens_are_errors(
     cut(own(folder, rows=3, wrappers={"text": 1.0}), plain, tmp_path / "text")
 
 
+@pytest.mark.parametrize("text_end", ["<|endoftext|>", "<|final|>"])
 def test_a_model_without_fim_tokens_gets_them_trained_and_saved(
-    model: Path, tokenizer: Any, tmp_path: Path
+    model: Path, tokenizer: Any, tmp_path: Path, text_end: str
 ) -> None:
     plain = build_tiny_model(tmp_path / "plain", train_on=[("Hi", "Hello")], fim=False, steps=60)
+    for path in plain.glob("*token*.json"):
+        path.write_text(path.read_text().replace("<|endoftext|>", text_end))
+    count = 6 if text_end == "<|endoftext|>" else 7  # the end of a text has to be there, too
     folder = make_corpus(tmp_path / "src")
     settings = own(folder, rows=24, add_tokens=True, max_context_tokens=60, max_middle_tokens=20)
     _, rows = cut(settings, plain, tmp_path / "fim")
@@ -213,7 +225,7 @@ def test_a_model_without_fim_tokens_gets_them_trained_and_saved(
     inputs = {"model": plain, "rows": tmp_path / "fim" / "rows"}
     summary = tokens.run(settings, inputs, out, QuietContext())
     losses = [point["loss"] for point in summary.details["curve"]]
-    assert losses[-1] < losses[0] and summary.counts["tokens_added"] == 6
+    assert losses[-1] < losses[0] and summary.counts["tokens_added"] == count
     added = AutoTokenizer.from_pretrained(out.path / "model")
     assert encode_fim_row(added, rows[0]["fim"]).input_ids
     before, after = (
@@ -221,10 +233,11 @@ def test_a_model_without_fim_tokens_gets_them_trained_and_saved(
     )
     name = "model.embed_tokens.weight"
     old = len(AutoTokenizer.from_pretrained(plain))
-    assert torch.equal(before[name][:old].bfloat16(), after[name][:old])
-    assert not torch.equal(before[name][old : old + 6].bfloat16(), after[name][old : old + 6])
+    assert torch.equal(before[name][:old], after[name][:old])
+    for row in range(old, old + count):
+        assert not torch.equal(before[name][row], after[name][row])
     same = [key for key in before if key != name]
-    assert all(torch.equal(before[key].bfloat16(), after[key]) for key in same)
+    assert all(torch.equal(before[key], after[key]) for key in same)
     with pytest.raises(InputError, match=r"has the FIM tokens of qwen2\.5-coder: leave it out"):
         tokens.run(settings, {**inputs, "model": model}, out, QuietContext())
 
@@ -246,6 +259,28 @@ def test_a_trained_model_fills_a_gap_and_stops(model: Path) -> None:
         ("    a = 1\n    return a * 2\n", "def f():\n", "    return a * 2\n", "    a = 1\n"),
         ("a = 1\n    return a * 2\nf()", "    ", "\n    return a * 2\n", "a = 1"),
         ("x)", "f(", ")", "x)"),
+        ("Sure, here is the code:\n```python\nx + 1\n```\nIt adds.", "return ", "\n", "x + 1\n"),
+        ("Here it is:\n```\nx + 1\n```", "return ", "\n", "x + 1\n"),
+        # a copy is whole lines, and more than one of them
+        (
+            "    if x is None:\n        return None\n    y = 1\n",
+            "def f(x):\n",
+            "    return None\n\nf(1)\n",
+            "    if x is None:\n        return None\n    y = 1\n",
+        ),
+        (
+            "    for i in xs:\n        a(i)\n",
+            "def f(xs):\n",
+            "    for i in xs:\n        b(i)\n",
+            "    for i in xs:\n        a(i)\n",
+        ),
+        (
+            "    for i in xs:\n        a(i)\n    for i in xs:\n        b(",
+            "def f(xs):\n",
+            "    for i in xs:\n        b(i)\n",
+            "    for i in xs:\n        a(i)\n",
+        ),
+        ("x + 1)  # sum\nprint(x)\n", "y = (", ")  # sum\nprint(x)\n", "x + 1"),
     ],
 )
 def test_what_is_not_of_the_gap_is_cut_off(
@@ -258,6 +293,7 @@ def test_what_is_not_of_the_gap_is_cut_off(
 
 
 LINE = Gap("def f(x):\n", "    y = x + 1\n", "    return y * 2\n\nprint(f(1))\n", one_line=True)
+SHORT = Gap("y = g(", "x + 1", ")\n\nf(2)\n", one_line=False)
 SPAN = Gap("def f(x):\n    y = ", "x + 1\n    z = 2", "\n    return y * z\n", one_line=False)
 
 
@@ -270,6 +306,12 @@ SPAN = Gap("def f(x):\n    y = ", "x + 1\n    z = 2", "\n    return y * z\n", on
         (LINE, "```python\n    y = x + 1\n```", "stop", ["fence", "runs_on"]),
         (LINE, "Here is the line that you need:\n    y = x\n", "stop", ["prose", "runs_on"]),
         (LINE, "    y = x + 1", "length", ["runs_on"]),
+        (LINE, "Sure! Here is the code:\n    y = x\n", "stop", ["prose", "runs_on"]),
+        (LINE, "Here's the missing line: `y = x`", "stop", ["prose"]),
+        (LINE, "this line adds one to the number.", "stop", ["prose"]),
+        (LINE, "    here = is_it(the, line) or sure\n", "stop", []),
+        (SHORT, "x + 1)\n\nf(2)\n", "stop", ["suffix_bleed"]),
+        (SHORT, "(x + 1)", "stop", []),
         (SPAN, "x + 1\n    z = 2", "stop", []),
         (SPAN, "x + 1\n    z = 2\n    return y * z\n", "stop", ["suffix_bleed"]),
         (
@@ -285,4 +327,4 @@ def test_boundaries_are_measured(gap: Gap, text: str, reason: str, wrong: list[s
     found = boundaries.measure([row, row], {"t": gap})
     exact = found.pop("exact_match")
     assert [name for name, share in found.items() if share] == [f"{name}_rate" for name in wrong]
-    assert exact == (text.strip() == gap.middle.strip())
+    assert exact == (text.rstrip() == gap.middle.rstrip())

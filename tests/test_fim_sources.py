@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import subprocess
 import tarfile
 import zipfile
@@ -12,14 +14,23 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from transformers import AutoTokenizer
 
 from align.errors import InputError, RecipeError
 from align.fim.corpus import corpus_sha, list_corpus, read_file
+from align.fim.cutting import Cutter
 from align.fim.filters import fault_of_content, fault_of_name, holds_secret
-from align.fim.licences import allowed, licence_of_package, licence_tag, spdx_of_text
+from align.fim.licences import (
+    FolderLicences,
+    allowed,
+    licence_of_package,
+    licence_tag,
+    spdx_of_text,
+)
 from align.fim.sources import open_tree, source_kind
 from align.recipe import check_files, load_recipe
 from align.settings import FimSettings
+from tests.tiny import build_tiny_model
 
 MIT = (
     "Copyright (c) somebody\n\nPermission is hereby granted, free of charge, to any person\n"
@@ -104,6 +115,67 @@ def test_a_folder_s_files_are_listed_and_the_rest_is_counted(tmp_path: Path) -> 
     assert len(list_corpus(wider, skipped)[0]) == 5
 
 
+def test_a_file_s_own_tag_comes_before_its_folder_s_licence(tmp_path: Path) -> None:
+    folder = project(tmp_path / "shop")
+    tagged = "# SPDX-License-Identifier: Apache-2.0\n"
+    (folder / "a.py").write_text(tagged + code("own"))
+    (folder / "lib" / "copied" / "free.py").write_text(tagged + code("free"))
+    files, _ = list_corpus(settings(folder), Skipped())
+    licences = {f.path: f.licence for f in files}
+    assert licences["lib/copied/free.py"] == "Apache-2.0", "although its folder is not allowed"
+    tokenizer = AutoTokenizer.from_pretrained(build_tiny_model(tmp_path / "tiny"))
+    few = settings(folder, rows=6, max_middle_tokens=40, lcs_words=None)
+    rows = [cut.row for cut in Cutter(files, few, tokenizer, 0, Skipped()).rows()]
+    found = {json.loads(row["origin"])["path"]: row["licence"] for row in rows}
+    assert found["a.py"] == "Apache-2.0"
+
+
+def test_code_about_licences_is_no_licence(tmp_path: Path) -> None:
+    mit = "Permission is hereby granted, free of charge, to any person obtaining a copy"
+    for name in ("license_header.py", "license.js", "license_template.txt", "licenses.json"):
+        (tmp_path / name).write_text(mit)
+        assert FolderLicences(tmp_path).of(tmp_path) == "NOASSERTION", name
+    for name in ("LICENSE", "LICENSE.md", "LICENSE-MIT", "COPYING.txt", "licence"):
+        (tmp_path / name).write_text(mit)
+        assert FolderLicences(tmp_path).of(tmp_path) == "MIT", name
+        (tmp_path / name).unlink()
+
+
+def test_a_name_that_is_no_unicode_is_left_out(tmp_path: Path) -> None:
+    folder = project(tmp_path / "shop")
+    before = corpus_sha(settings(folder))
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.py")).write_text(code("odd"))
+    assert corpus_sha(settings(folder)) == before
+    skipped = Skipped()
+    list_corpus(settings(folder), skipped)
+    assert "not_utf8" in skipped.places.values()
+
+
+def test_folders_of_one_name_are_two_repositories(tmp_path: Path) -> None:
+    sources = []
+    for where in ("one", "two"):
+        (tmp_path / where / "src").mkdir(parents=True)
+        for name in ("a", "b"):
+            text = f"# {where} {name}\n" + code(f"{where}_{name}")
+            (tmp_path / where / "src" / f"{name}.py").write_text(text)
+        sources.append(str(tmp_path / where / "src"))
+    both = FimSettings(
+        corpus=sources,
+        licences=["NOASSERTION"],
+        rows=4,
+        repository=1.0,
+        near_duplicate=None,
+        max_middle_tokens=40,
+    )
+    files, _ = list_corpus(both, Skipped())
+    assert len(files) == 4
+    tokenizer = AutoTokenizer.from_pretrained(build_tiny_model(tmp_path / "tiny"))
+    for cut in Cutter(files, both, tokenizer, 0, Skipped()).rows():
+        own = "one" if "one" in str(cut.file.file.parent.parent.name) else "two"
+        context = json.loads(cut.row["fim"]["context"])
+        assert all(text.startswith(f"# {own} ") for _, text in context["files"])
+
+
 def test_code_without_a_licence_is_taken_only_where_the_recipe_says_so(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "a.py").write_text(code("alpha"))
@@ -179,17 +251,23 @@ def test_a_hub_data_set_gives_files_with_their_licences(
         {"content": code("alpha"), "path": "a.py", "repo_name": "x/y", "license": "mit"},
         {"content": code("beta"), "path": "../b.py", "repo_name": "x/y", "license": ["GPL-3.0"]},
         {"content": code("gamma"), "path": "c.py", "repo_name": "x/z", "license": "Apache-2.0"},
+        {"content": code("delta"), "path": "a.py", "repo_name": "x/z", "license": "mit"},
+        {"content": code("eta"), "path": f"{'ü' * 40}.py", "repo_name": "x/y", "license": "mit"},
+        {"content": code("iota"), "path": f"{'ü' * 200}/x\0.py", "repo_name": "x/y"},
     ]
     import align.fim.sources as sources
 
     monkeypatch.setattr(sources, "read_rows", lambda name: ((f"{name} {r}", r) for r in rows))
     assert source_kind("owner/code") == "hub"
     files, _ = list_corpus(settings("owner/code"), Skipped())
-    assert sorted((Path(f.path).name, f.licence) for f in files) == [
-        ("a.py", "MIT"),
-        ("c.py", "Apache-2.0"),
+    assert sorted((f.repo, f.path, f.licence) for f in files) == [
+        ("x/y", "a.py", "MIT"),
+        ("x/y", f"{'ü' * 40}.py", "MIT"),
+        ("x/z", "a.py", "MIT"),
+        ("x/z", "c.py", "Apache-2.0"),
     ]
-    assert len({Path(f.path).parent for f in files}) == 2
+    assert len({f.home for f in files}) == 2
+    assert all(f.file.suffix == ".py" and f.file.is_file() for f in files)
     few, _ = list_corpus(settings("owner/code", hub_files=1), Skipped())
     assert len(few) == 1
     monkeypatch.setattr(sources, "read_rows", lambda name: iter([("here", {"prompt": "x"})]))

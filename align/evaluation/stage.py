@@ -9,7 +9,7 @@ from typing import Any
 
 from align.artifacts import Row, canonical_json, read_shards, sha256_text, write_json
 from align.chat import template_sha
-from align.errors import ArtifactError, InputError
+from align.errors import ArtifactError, InputError, TrainingError
 from align.evaluation.benchmarks import held_out, humaneval, infilling
 from align.evaluation.benchmarks.base import Benchmark
 from align.evaluation.results import score
@@ -48,6 +48,7 @@ def run(
     if not benchmarks:
         raise InputError(f"eval.benchmarks names none; known are {', '.join(_KNOWN)}")
     policy = load_policy(inputs["model"])
+    benchmarks = [each for each in benchmarks if _can_ask(each, policy, context, skips)]
     try:
         with context.sandbox() as box:
             for benchmark in benchmarks:
@@ -84,6 +85,21 @@ def run(
         counts=counts,
         details={**result, "skipped": skips.listed},
     )
+
+
+def _can_ask(benchmark: Benchmark, policy: Policy, context: Context, skips: Skips) -> bool:
+    """Says whether a model can be put a benchmark's questions; one without FIM tokens has no gap.
+
+    Raises:
+        InputError: It can't, and no other stage gives it what it lacks.
+    """
+    try:
+        benchmark.problems[0].render(policy.tokenizer)
+    except TrainingError as error:
+        context.warn(f"{benchmark.name} is not measured on {policy.folder}: {error}")
+        skips.add("not_measured", benchmark.name, str(error))
+        return False
+    return True
 
 
 def load_benchmark(

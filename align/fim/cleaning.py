@@ -40,7 +40,7 @@ class Cleaner:
     ) -> None:
         self._threshold = settings.near_duplicate
         self._text = text
-        self._index = BenchmarkIndex(settings.ngram)
+        self._index = BenchmarkIndex(settings.ngram, settings.lcs_words, settings.lcs_share)
         for name in settings.decontaminate:
             self._index.add_benchmark(name, tables.get(name))
         self._bands: list[dict[int, int]] = [{} for _ in range(_BANDS)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,11 @@ from align.fim.formats import RepoContext, encode_fim_prompt, fim_stop_ids
 
 _TELLING = 8
 """A copy of what follows the gap is one from so many characters on."""
+_FENCE = re.compile(r"^[ \t]*```([\w+#-]*)[ \t]*\n", re.MULTILINE)
+_LEAD = re.compile(r"[A-Za-z'\"*][^\n(\[{=]*(?: [^\n(\[{=]*)+[:.!]\**")
+"""A sentence before a fence; code has brackets or an equals sign, or no blank."""
+_NEUTRAL = {"top_p": 1.0, "repetition_penalty": 1.0}
+"""A checkpoint's own sampling settings are made for chats."""
 _TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 
 
@@ -67,32 +73,58 @@ def complete(
 def cut_at_boundaries(text: str, prefix: str, suffix: str) -> str:
     """Returns an answer without what is not of the gap.
 
-    A fence at its start is taken off with its language, and everything from another fence on; so
-    are a repetition of the prefix's last line at the start, and everything from a copy of the
-    suffix on.
+    Of an answer that opens a Markdown fence, at its start or behind a sentence, the fence's inside
+    is taken; another answer ends where a fence begins. A repetition of the prefix's last line at
+    the start goes, too, and everything from a copy of the suffix's first lines on.
 
     Args:
         text: The answer as produced.
         prefix: Text before the gap.
         suffix: Text behind it.
     """
-    if text.lstrip().startswith("```"):
-        text = text.lstrip().partition("\n")[2]
+    opening = _FENCE.search(text)
+    if opening and (opening[1] or _is_prose(text[: opening.start()])):
+        text = text[opening.end() :]
         last = prefix.rpartition("\n")[2]
         if last.strip() and text.startswith(last):
             text = text[len(last) :]
     text = _before(text, "\n```", keep=1).removesuffix("```")
-    ahead = suffix.strip("\n")
-    head = ahead.split("\n", 1)[0].rstrip()
-    if len(head.strip()) >= _TELLING:
-        copy = text.find(head)
-        if copy >= 0:
-            line = text.rfind("\n", 0, copy) + 1
-            # a head that begins its line takes the line's indentation with it
-            text = text[:line] if not text[line:copy].strip() and line else text[:copy]
-            if suffix.startswith("\n"):
-                text = text.rstrip("\n")
+    copy = _copy_of(suffix, text)
+    if copy is not None:
+        text = text[:copy]
+        if suffix.startswith("\n"):
+            text = text.rstrip("\n")
     return text
+
+
+def _is_prose(text: str) -> bool:
+    """Says whether what stands before a fence leads to it: nothing, or a sentence and a colon."""
+    return not text.strip() or _LEAD.fullmatch(text.strip()) is not None
+
+
+def _copy_of(suffix: str, text: str) -> int | None:
+    """Returns where in a text a copy of the suffix begins, as far as the text goes on.
+
+    One equal line may well belong in a gap; two are a copy, or one where the suffix has no more.
+    """
+    ahead = [line.rstrip() for line in suffix.split("\n") if line.strip()]
+    if not ahead or len(ahead[0].strip()) < _TELLING:
+        return None
+    lines = text.split("\n")
+    place = 0
+    for number, line in enumerate(lines):
+        # The suffix may go on with the line in which the gap is: then its copy does, too.
+        begins = line.rstrip() == ahead[0]
+        inside = line.rstrip().endswith(ahead[0]) and not ahead[0][0].isspace()
+        if begins or (inside and not suffix.startswith("\n") and line.strip() != ahead[0]):
+            behind = [each.rstrip() for each in lines[number + 1 :] if each.strip()]
+            pairs = list(zip(behind, ahead[1:], strict=False))
+            cut_off = bool(pairs) and ahead[len(pairs)].startswith(pairs[-1][0])
+            same = all(one == other for one, other in (pairs[:-1] if cut_off else pairs))
+            if same and (pairs or len(ahead) == 1):
+                return place + (0 if begins else line.rindex(ahead[0]))
+        place += len(line) + 1
+    return None
 
 
 def _before(text: str, mark: str, keep: int) -> str:
@@ -120,7 +152,7 @@ def _generate(
             attention_mask=torch.ones_like(inputs),
             max_new_tokens=max_tokens,
             eos_token_id=list(stops),
-            **{"do_sample": False, **sampling},
+            **{"do_sample": False, **sampling, **_NEUTRAL, "top_k": 0},
         )
     return [int(token) for token in output[0, len(ids) :]]
 
@@ -136,6 +168,7 @@ def _ask(
                 "prompt": ids,
                 "max_tokens": max_tokens,
                 "temperature": temperature,
+                **_NEUTRAL,
                 "stop_token_ids": list(stops),
                 "skip_special_tokens": False,
                 "return_token_ids": True,

@@ -12,9 +12,11 @@ from align.fim.spans import CountTokens, head_of
 
 _IMPORT = re.compile(
     rb"^[ \t]*(?:(?:from|import|export|use|pub use|mod|pub mod|using|include\w*|require\w*|source"
-    rb"|#[ \t]*include)\b|(?:const|let|var|local)\b.*\brequire\b)(.*)$",
+    rb"|#[ \t]*include|\}[ \t]*from)\b|(?:const|let|var|local)\b.*\brequire\b)(.*)$",
     re.MULTILINE,
 )
+_IMPORT_BLOCK = re.compile(rb"^import[ \t]*\(([^)]{0,20000})\)", re.MULTILINE)
+"""Go's: a file a line."""
 _TARGET = re.compile(r"[\w./\\:@-]{2,}")
 _WHOLE_FOLDER = ("__init__", "index", "mod", "main", "lib")
 _MIN_TOKENS = 16
@@ -42,7 +44,7 @@ class Neighbours:
     def order(self, path: str, data: bytes) -> list[str]:
         """Returns the other files: imported ones as they are named, then by distance and path."""
         imported = dict.fromkeys(
-            found for target in _targets(data) for found in self._named(target)
+            found for target in _targets(data) if (found := self._named(target, path)) is not None
         )
         rest = sorted(self._paths, key=lambda other: (_distance(path, other), other))
         return [other for other in dict.fromkeys([*imported, *rest]) if other != path]
@@ -87,8 +89,8 @@ class Neighbours:
             left = room - used
         return RepoContext(self._repo, path, tuple(files)) if files else None
 
-    def _named(self, target: Sequence[str]) -> list[str]:
-        """Returns the files that share the most of their path's end with an import."""
+    def _named(self, target: Sequence[str], importer: str) -> str | None:
+        """Returns the file that shares the most of its path's end with an import, the nearest."""
         best: list[str] = []
         longest = 0
         # `from a.b import c` names c in a/b.py or a/b/c.py
@@ -101,12 +103,13 @@ class Neighbours:
                     best.append(path)
             if best:
                 break
-        return best
+        return min(best, key=lambda path: (_distance(importer, path), path), default=None)
 
 
 def _targets(data: bytes) -> list[tuple[str, ...]]:
     found = []
-    for line in _IMPORT.finditer(data):
+    blocks = b"\n".join(_IMPORT_BLOCK.findall(data)).replace(b"\n", b"\nimport ")
+    for line in [*_IMPORT.finditer(data), *_IMPORT.finditer(blocks)]:
         words = line[1].decode(errors="replace").split("#")[0].replace(" import ", ".")
         for word in _TARGET.findall(words):
             without = re.sub(r"\.(py|js|ts|tsx|jsx|h|hpp|rb|php|lua|sh)$", "", word)

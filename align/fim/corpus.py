@@ -13,6 +13,7 @@ from align.errors import InputError
 from align.fim.filters import fault_of_content, fault_of_name
 from align.fim.languages import endings
 from align.fim.licences import (
+    TAG_WITHIN,
     FolderLicences,
     allowed,
     licence_of_package,
@@ -20,6 +21,7 @@ from align.fim.licences import (
     spdx_of_name,
 )
 from align.fim.sources import INSTALLED, open_tree
+from align.row_checks import text_fault
 from align.settings import FimSettings
 
 OnSkip = Callable[[str, str, str], None]
@@ -36,8 +38,9 @@ class SourceFile:
         language: As `fim.languages` names it.
         sha: Hash of its content: the package record's own, or SHA-256 where there is none; empty
             until it is computed.
-        licence: SPDX expression for its folder or package.
+        licence: SPDX expression of the file itself, or else for its folder or package.
         file: Where it is.
+        home: Tells repositories apart that have the same name.
     """
 
     repo: str
@@ -46,6 +49,7 @@ class SourceFile:
     sha: str
     licence: str
     file: Path
+    home: str
 
 
 def corpus_sha(settings: FimSettings) -> str:
@@ -82,12 +86,15 @@ def list_corpus(settings: FimSettings, skip: OnSkip) -> tuple[list[SourceFile], 
                 others["other_type"] += 1
                 continue
             place = f"{file.repo}/{file.path}"
-            if fault := fault_of_name(file.path):
+            if text_fault(place) is not None:
+                skip("not_utf8", repr(place), "its name is no Unicode text")
+            elif fault := fault_of_name(file.path) or _fault_of_package(name, file.repo):
                 skip(fault, place, "by its path")
-            elif not allowed(file.licence, settings.licences):
+            elif not (licence := _allowed_licence(file, settings)):
                 refused[file.licence] += 1
                 skip("licence", place, f"{file.licence} is not among fim.licences")
             else:
+                file = replace(file, licence=licence)
                 known = replace(file, sha=file.sha or sha256_file(file.file))
                 first = by_sha.setdefault(known.sha, known)
                 if first is not known:
@@ -105,6 +112,23 @@ def list_corpus(settings: FimSettings, skip: OnSkip) -> tuple[list[SourceFile], 
             )
         )
     return sorted(by_sha.values(), key=lambda file: (file.repo, file.path)), others
+
+
+def _fault_of_package(source: str, repo: str) -> str | None:
+    """Returns why a whole package is left out: it holds a benchmark."""
+    return fault_of_name(repo) if source == INSTALLED else None
+
+
+def _allowed_licence(file: SourceFile, settings: FimSettings) -> str | None:
+    """Returns a licence that the settings take: the folder's, or what the file says of itself."""
+    if allowed(file.licence, settings.licences):
+        return file.licence
+    try:
+        with file.file.open("rb") as stream:
+            own = licence_tag(stream.read(TAG_WITHIN))
+    except OSError:
+        return None
+    return own if own is not None and allowed(own, settings.licences) else None
 
 
 def read_file(source: SourceFile, settings: FimSettings, skip: OnSkip) -> bytes | None:
@@ -139,7 +163,9 @@ def _tree(name: str, by_ending: Mapping[str, str], settings: FimSettings) -> Ite
             licence = spdx_of_name(tree.licences[path])
         elif language:
             licence = folders.of(file.parent)
-        yield SourceFile(tree.repo, path, language, "", licence, file)
+        repo, shown = tree.names.get(path, (tree.repo, path))
+        home = f"{tree.root} {repo}"
+        yield SourceFile(repo, shown, language, "", licence, file, home)
 
 
 def _installed(by_ending: Mapping[str, str]) -> Iterator[SourceFile]:
@@ -149,11 +175,9 @@ def _installed(by_ending: Mapping[str, str]) -> Iterator[SourceFile]:
     for distribution in distributions:
         licence = licence_of_package(distribution.metadata)
         repo = f"{distribution.name}=={distribution.version}"
-        if fault_of_name(repo) is not None:
-            continue  # a package that holds a benchmark
         for entry in distribution.files or []:
             file = Path(str(distribution.locate_file(entry)))
             language = by_ending.get(entry.suffix, "")
             if ".." not in entry.parts and (not language or file.is_file()):
                 sha = f"{entry.hash.mode}:{entry.hash.value}" if entry.hash else ""
-                yield SourceFile(repo, entry.as_posix(), language, sha, licence, file)
+                yield SourceFile(repo, entry.as_posix(), language, sha, licence, file, repo)

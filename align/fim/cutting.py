@@ -16,6 +16,7 @@ from align.fim.cleaning import Cleaner
 from align.fim.context import Neighbours
 from align.fim.corpus import OnSkip, SourceFile, read_file
 from align.fim.formats import RepoContext
+from align.fim.licences import licence_tag
 from align.fim.spans import SourceText, Span, window
 from align.settings import FimSettings
 
@@ -67,7 +68,8 @@ class Cutter:
         self._skip = skip
         self._usable: dict[int, bool] = {}
         self._cleaner = Cleaner(settings, self._text, tables or {})
-        self._numbers = {(f.repo, f.path): number for number, f in enumerate(self._files)}
+        self._contaminated: set[int] = set()
+        self._numbers = {(f.home, f.path): number for number, f in enumerate(self._files)}
         self._other = lru_cache(_CACHED_FILES)(self._read_other)
         self.counts: Counter[str] = Counter()
 
@@ -109,10 +111,12 @@ class Cutter:
         context = None
         if chooser.random() < settings.repository:
             context = self._context(file, data, middle)
-        others = "".join(text for _, text in context.files) if context else ""
-        overlap = self._cleaner.overlap(others + prefix + middle + suffix)
+        others = [text for _, text in context.files] if context else []
+        overlap = self._cleaner.overlap("\n".join([*others, prefix + middle + suffix]))
         if overlap is not None:
-            self._skip("contaminated", f"{file.repo}/{file.path}", overlap)
+            if number not in self._contaminated:  # files are counted, not rows that were tried
+                self._contaminated.add(number)
+                self._skip("contaminated", f"{file.repo}/{file.path}", overlap)
             return None
         fim = {
             "prefix": prefix,
@@ -121,7 +125,7 @@ class Cutter:
             "context": context.to_json() if context else None,
             "wrapper": wrapper,
         }
-        return Cut(_row(fim, file, span), span.level, file)
+        return Cut(_row(fim, file, licence_tag(data) or file.licence, span), span.level, file)
 
     def _read(self, number: int) -> bytes | None:
         """Returns a file's bytes if it is of use; on the first time it is looked at closely."""
@@ -148,28 +152,29 @@ class Cutter:
         return len(encode_text(self._tokenizer, text))
 
     def _context(self, file: SourceFile, data: bytes, middle: str) -> RepoContext | None:
-        return self._neighbours[file.repo].context(
+        return self._neighbours[file.home].context(
             file.path,
             data,
             middle,
-            lambda path: self._other(file.repo, path),
+            lambda path: self._other(file.home, path),
             self._settings.max_repository_tokens,
             self._count,
         )
 
     @cached_property
     def _neighbours(self) -> dict[str, Neighbours]:
+        repos = {file.home: file.repo for file in self._files}
         paths = defaultdict(list)
         for file in self._files:
-            paths[file.repo].append(file.path)
-        return {repo: Neighbours(repo, names) for repo, names in paths.items()}
+            paths[file.home].append(file.path)
+        return {home: Neighbours(repos[home], names) for home, names in paths.items()}
 
-    def _read_other(self, repo: str, path: str) -> str | None:
-        data = self._read(self._numbers[repo, path])
+    def _read_other(self, home: str, path: str) -> str | None:
+        data = self._read(self._numbers[home, path])
         return None if data is None else data.decode()
 
 
-def _row(fim: dict[str, str | None], file: SourceFile, span: Span) -> Row:
+def _row(fim: dict[str, str | None], file: SourceFile, licence: str, span: Span) -> Row:
     origin = {
         "repo": file.repo,
         "path": file.path,
@@ -185,5 +190,5 @@ def _row(fim: dict[str, str | None], file: SourceFile, span: Span) -> Row:
         "fim": fim,
         "weight": 1.0,
         "origin": canonical_json(origin),
-        "licence": file.licence,
+        "licence": licence,
     }

@@ -11,12 +11,21 @@ from pathlib import Path
 
 from license_expression import ExpressionError, LicenseExpression, Licensing, get_spdx_licensing
 
+from align.fim.languages import ENDINGS
+
 UNKNOWN = "NOASSERTION"
 """SPDX's word for a licence that nothing states."""
 
 _TAG = re.compile(rb"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+() -]{2,120})")
-_TAG_WITHIN = 4096
-_FILES = re.compile(r"(un)?licen[cs]e|copying", re.IGNORECASE)
+TAG_WITHIN = 4096
+"""Bytes of a file in which its tag stands."""
+_FILES = re.compile(
+    r"((un)?licen[cs]es?|copying)([-_.](?!header|template|check|test)[\w.+-]*)?", re.IGNORECASE
+)
+"""Names of licence texts; `license_header.py` and the like are code about licences."""
+_NO_TEXT = frozenset(ending for each in ENDINGS.values() for ending in each) | {
+    *(".json", ".yaml", ".yml", ".toml", ".xml", ".in", ".j2", ".tmpl", ".cfg", ".ini"),
+}
 
 #: What names a licence in metadata, tried in this order on upper-case text.
 _NAMES = (
@@ -127,7 +136,7 @@ def licence_of_package(metadata: importlib.metadata.PackageMetadata) -> str:
 
 def licence_tag(data: bytes) -> str | None:
     """Returns the `SPDX-License-Identifier` that a file states of itself, or None."""
-    found = _TAG.search(data[:_TAG_WITHIN])
+    found = _TAG.search(data[:TAG_WITHIN])
     return spdx_of_name(found[1].decode().strip(" -*/")) if found else None
 
 
@@ -156,7 +165,7 @@ def _stated_in(folder: Path) -> str:
     found = [
         spdx_of_text(path.read_text(encoding="utf-8", errors="replace"))
         for path in files
-        if _FILES.match(path.name)
+        if _FILES.fullmatch(path.name) and path.suffix.lower() not in _NO_TEXT
     ]
     known = sorted({spdx for spdx in found if spdx != UNKNOWN})
     # Two files may be a choice, but only people can read that: all of them must be allowed.

@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
@@ -39,6 +39,8 @@ _GIT_ENVIRONMENT = {
     "GIT_LFS_SKIP_SMUDGE": "1",
 }
 _GIT_TIMEOUT_S = 1800
+_HUB_LAYOUT = 2  # of what is kept of a data set; another number is another folder
+_MOST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class Tree:
         root: Its folder.
         files: Paths of its files, relative to the root, in a fixed order.
         licences: SPDX expression by path where the source states it; None to look into the tree.
+        names: Repository and path as people know them, by path, where they are not `repo` and path.
     """
 
     repo: str
     root: Path
     files: tuple[str, ...]
     licences: dict[str, str] | None = None
+    names: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def source_kind(name: str) -> Kind | None:
@@ -219,16 +223,18 @@ def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _from_hub(name: str, most: int) -> Tree:
-    folder = _cache("hub", f"{sha256_text(name)[:16]}-{most}")
+    folder = _cache("hub", f"{sha256_text(name)[:16]}-{most}-{_HUB_LAYOUT}")
     with _made_once(folder) as filling:
         if filling is not None:
             _write_out(name, most, filling)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    return Tree(name, folder, tuple(index), index)
+    licences = {path: entry["licence"] for path, entry in index.items()}
+    names = {path: (entry["repo"] or name, entry["path"]) for path, entry in index.items()}
+    return Tree(name, folder, tuple(index), licences, names)
 
 
 def _write_out(name: str, most: int, folder: Path) -> None:
-    index: dict[str, str] = {}
+    index: dict[str, dict[str, str]] = {}
     folder.mkdir()
     for place, row in read_rows(name):
         content = _first(row, _CONTENT)
@@ -238,10 +244,11 @@ def _write_out(name: str, most: int, folder: Path) -> None:
                 f"{place}: no source file: one of the columns {', '.join(_CONTENT)} and one of "
                 f"{', '.join(_PATH)} must hold texts"
             )
-        parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")]
+        plain = PurePosixPath(path.replace("\0", "_"))
+        parts = [part for part in plain.parts if part not in ("/", "..", ".")]
         repo = str(_first(row, _REPO) or "")
         key = hashlib.sha256(repo.encode()).hexdigest()[:12]
-        relative = PurePosixPath(key, *(part[:120] for part in parts))
+        relative = PurePosixPath(key, *map(_short, parts))
         target = folder / relative
         if target.exists() or target.is_dir():
             continue
@@ -251,12 +258,22 @@ def _write_out(name: str, most: int, folder: Path) -> None:
         except (FileExistsError, NotADirectoryError):
             continue  # one repository's file is another's folder
         licence = _first(row, _LICENCE)
-        index[str(relative)] = (
-            " OR ".join(map(str, licence)) if isinstance(licence, list) else str(licence or "")
-        )
+        stated = " OR ".join(map(str, licence)) if isinstance(licence, list) else licence
+        index[str(relative)] = {
+            "licence": str(stated or ""),
+            "repo": repo,
+            "path": PurePosixPath(*parts).as_posix(),
+        }
         if len(index) == most:
             break
     write_atomic(folder / "index.json", json.dumps(index).encode())
+
+
+def _short(part: str) -> str:
+    """Returns a name that a file system takes, with its ending."""
+    if len(os.fsencode(part)) <= _MOST_NAME:
+        return part
+    return sha256_text(part)[:32] + PurePosixPath(part).suffix[:16]
 
 
 def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:

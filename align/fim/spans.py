@@ -110,10 +110,11 @@ class SourceText:
             start = chooser.randrange(len(self.data) - _SEARCHED_BYTES)
             cursor.set_byte_range(start, start + _SEARCHED_BYTES)
         # captured nodes come in the order of their addresses
-        nodes = sorted(cursor.captures(self._root).get("found", []), key=_place)
+        found = cursor.captures(self._root).get("found", [])
+        nodes = sorted((node for node in found if level_of(node) == level), key=_place)
         for node in chooser.sample(nodes, min(_TRIES, len(nodes))):
             start, end = node.start_byte, node.end_byte
-            if limit.allows(start, end) and level_of(node) == level:
+            if limit.allows(start, end):
                 return start, end
         return None
 

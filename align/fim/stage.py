@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from align.chat import Tokenizer
-from align.errors import CheckpointError
+from align.errors import CheckpointError, InputError
 from align.fim.corpus import list_corpus
 from align.fim.cutting import Cutter
 from align.fim.formats import fim_tokens
@@ -34,7 +34,12 @@ def run(
     """
     tokenizer = _tokenizer(inputs["model"])
     if not settings.add_tokens and set(settings.wrappers) != {"text"}:
-        fim_tokens(tokenizer)
+        tokens = fim_tokens(tokenizer)
+        if settings.repository and tokens.repo is None:
+            raise InputError(
+                f"fim.repository is {settings.repository}, but no repository format is known for "
+                f"models of the family {tokens.family}: set it to 0"
+            )
     skips = Skips(context)
     files, others = list_corpus(settings, skips.add)
     tables = {

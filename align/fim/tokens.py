@@ -23,7 +23,7 @@ from align.settings import FimSettings
 from align.stage import Context, Output, Summary
 from align.training import load_model, load_tokenizer, save_checkpoint
 
-_NAMES = (QWEN.prefix, QWEN.middle, QWEN.suffix, "<|fim_pad|>", QWEN.repo, QWEN.file)
+_NAMES = (QWEN.prefix, QWEN.middle, QWEN.suffix, "<|fim_pad|>", QWEN.repo, QWEN.file, *QWEN.end)
 _MOST_ROWS = 512
 _BATCH = 4
 _LEARNING_RATE = 1e-2  # of a few rows that start from their mean; the rest of the model is frozen
@@ -46,11 +46,13 @@ def run(
     parent = inputs["model"]
     tokenizer = load_tokenizer(parent)
     _refuse_known(cast(Tokenizer, tokenizer))
-    tokenizer.add_tokens([name for name in _NAMES if name], special_tokens=False)
+    names = [name for name in _NAMES if name and name not in tokenizer.get_vocab()]
+    for name in names:  # as Qwen2.5 has them: text ends are special, FIM tokens are not
+        tokenizer.add_tokens([name], special_tokens=name in QWEN.end)
     model: Any = load_model(parent, "float32")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
-    ids = [cast(int, tokenizer.convert_tokens_to_ids(name)) for name in _NAMES if name]
+    ids = [cast(int, tokenizer.convert_tokens_to_ids(name)) for name in names]
     known = cast(Tokenizer, tokenizer)
     shards = islice(read_shards(inputs["rows"]), _MOST_ROWS)
     rows = [encode_fim_row(known, row["fim"]) for row in shards]
@@ -71,7 +73,7 @@ def run(
         "parent_weights_sha": weights_sha(parent),
         "adapter": None,
         "template_sha": template_sha(known),
-        "settings": {"tokens": [name for name in _NAMES if name]},
+        "settings": {"tokens": names},
         "identity": out.identity.as_dict(),
         "counts": counts,
     }

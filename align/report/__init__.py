@@ -51,6 +51,7 @@ def run(
             "first": c.first,
             "last": c.last,
             "change": c.change,
+            "interval": c.interval,
             "won": c.won,
             "lost": c.lost,
             "p": c.p,

@@ -216,7 +216,9 @@ def _failure(done: Mapping[str, Stage]) -> Failure | None:
 
 
 def _judging(done: Mapping[str, Stage]) -> Judging | None:
-    stage = next((s for s in done.values() if s.id.startswith("judge.")), None)
+    # `judge.fine` looks only at what was not executed, and so says nothing of verdicts.
+    stages = [s for s in done.values() if s.id.startswith("judge.") and s.id != "judge.fine"]
+    stage = stages[0] if stages else None
     if stage is None:
         return None
     verify = done.get(f"verify.{stage.id.partition('.')[2]}")

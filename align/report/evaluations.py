@@ -12,7 +12,7 @@ from typing import Any
 
 from align.artifacts import read_shards, shard_paths
 from align.errors import ArtifactError
-from align.evaluation.scores import PASSED, UNSCORED, mcnemar_exact
+from align.evaluation.scores import PASSED, UNSCORED, mcnemar_exact, paired_interval
 
 CHECKPOINTS = ("start", "coarse", "fine", "mixed", "dpo")
 
@@ -69,6 +69,7 @@ class Comparison:
         won: Problems that only the later one solved; None where the two share no problem.
         lost: Problems that only the earlier one solved.
         different: Settings in which the two measurements differ.
+        interval: Of the change, 95%, paired by problem; None where the two share no problem.
         p: Two-sided p-value of the exact sign test on those (McNemar's exact test).
         noise: The change, as a share of the problems, that chance alone exceeds once in twenty
             times; None where nothing says how the problems vary.
@@ -82,6 +83,7 @@ class Comparison:
     won: int | None
     lost: int | None
     different: Sequence[str]
+    interval: tuple[float, float] | None
     p: float | None
     noise: float | None
 
@@ -165,21 +167,21 @@ def comparisons(evaluations: Sequence[Evaluation]) -> list[Comparison]:
 
 def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
     before, after = first.benchmarks[name], last.benchmarks[name]
-    won = lost = p = None
+    won = lost = p = interval = None
     shared = before.solved.keys() & after.solved.keys()
     if shared:
         won = sum(after.solved[task] and not before.solved[task] for task in shared)
         lost = sum(before.solved[task] and not after.solved[task] for task in shared)
         p = mcnemar_exact(won, lost)
+        interval = paired_interval(won, lost, len(shared))
     different = [
         key
         for key in sorted(before.settings.keys() | after.settings.keys())
         if before.settings.get(key) != after.settings.get(key)
     ]
     noise = _noise(before, after, len(shared), (won or 0) + (lost or 0))
-    return Comparison(
-        name, first.checkpoint, last.checkpoint, before, after, won, lost, different, p, noise
-    )
+    ends = first.checkpoint, last.checkpoint
+    return Comparison(name, *ends, before, after, won, lost, different, interval, p, noise)
 
 
 def _noise(before: Benchmark, after: Benchmark, shared: int, changed: int) -> float | None:

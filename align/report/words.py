@@ -119,6 +119,9 @@ def finding(comparison: Comparison) -> str:
         f"Problem by problem, {comparison.won} were won and {comparison.lost} lost (exact sign "
         f"test, p = {_p_value(comparison.p)})."
     )
+    if comparison.interval is not None:
+        low, high = map(points, comparison.interval)
+        said.append(f"The change's paired 95% interval is {low} to {high} points.")
     if comparison.noise is not None:
         said.append(
             "With so many changing sides, differences under about "

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from align.artifacts import Row
 
 _FENCE = "```"
-_SENTENCE = re.compile(r"\s*[\"'*#/-]*\s*[A-Z][\w'-]*(?:,? [\w'`-]+){4,}[.:!?,]?[\"']*\s*")
+_SENTENCE = re.compile(r"\s*[\"'*#/-]*\s*[A-Za-z][\w'-]*(?:[,!.]? [\w'`-]+){4,}[.:!?,]?[\"']*\s*")
+_LEAD = re.compile(
+    r"\s*(?:(?:sure|certainly|of course|okay|ok)[,.!]|here(?:'s| is| are)\b"
+    r"|to (?:fix|complete|fill)\b|this (?:code|function|line|will|is)\b|explanation\b|note that\b"
+    r"|the (?:missing|following|code|function|correct)\b|in this (?:code|example|function)\b).*",
+    re.IGNORECASE,
+)
+"""How models begin to talk; such words begin no line of code."""
 _TELLING = 4
 """A suffix that begins with fewer characters than these stands in any code."""
 
@@ -36,7 +43,7 @@ def measure(samples: Iterable[Row], gaps: Mapping[str, Gap]) -> dict[str, float]
         gaps: By task id.
 
     Returns:
-        `exact_match` (white space at the ends aside), `fence_rate`, `prose_rate`,
+        `exact_match` (white space at the end aside), `fence_rate`, `prose_rate`,
         `suffix_bleed_rate` and `runs_on_rate`.
     """
     rows = [(str(row["text"]), gaps[row["task_id"]], row["finish_reason"]) for row in samples]
@@ -45,7 +52,7 @@ def measure(samples: Iterable[Row], gaps: Mapping[str, Gap]) -> dict[str, float]
         return sum(holds) / len(rows) if rows else 0.0
 
     return {
-        "exact_match": share(text.strip() == gap.middle.strip() for text, gap, _ in rows),
+        "exact_match": share(text.rstrip() == gap.middle.rstrip() for text, gap, _ in rows),
         "fence_rate": share(has_fence(text, gap) for text, gap, _ in rows),
         "prose_rate": share(has_prose(text, gap) for text, gap, _ in rows),
         "suffix_bleed_rate": share(bleeds(text, gap) for text, gap, _ in rows),
@@ -59,7 +66,7 @@ def has_fence(text: str, gap: Gap) -> bool:
 
 
 def has_prose(text: str, gap: Gap) -> bool:
-    """Tells whether a line of an answer is a sentence of five words or more.
+    """Tells whether a line of an answer is a sentence: of five words or more, or as models talk.
 
     Code of the gap may hold such lines, in a docstring or a comment: they are not counted if the
     right middle or the code before the gap has them too. Inside an open docstring prose is code.
@@ -69,18 +76,30 @@ def has_prose(text: str, gap: Gap) -> bool:
     right = {line.strip() for line in (gap.prefix + gap.middle).splitlines()}
     lines = (line.strip() for line in text.splitlines())
     return any(
-        _SENTENCE.fullmatch(line) is not None and line not in right
+        (_SENTENCE.fullmatch(line) or _LEAD.fullmatch(line)) and line not in right
         for line in lines
         if not line.startswith(("#", "//", '"', "'"))
     )
 
 
 def bleeds(text: str, gap: Gap) -> bool:
-    """Tells whether an answer goes on into a copy of what follows the gap."""
-    head = next((line.strip() for line in gap.suffix.splitlines() if line.strip()), "")
-    if len(head) < _TELLING:
-        return False
-    return text.count(head) > gap.middle.count(head)
+    """Tells whether an answer goes on into a copy of what follows the gap.
+
+    Looked for are as many of the first lines as tell anything; white space at their ends aside.
+    """
+    head: list[str] = []
+    for line in gap.suffix.splitlines():
+        if line.strip():
+            head.append(line.strip())
+        if sum(map(len, head)) >= _TELLING:
+            wanted = "\n".join(head)
+            return _stripped(text).count(wanted) > _stripped(gap.middle).count(wanted)
+    return False
+
+
+def _stripped(text: str) -> str:
+    """Returns a text's lines without white space at their ends, and without empty ones."""
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def runs_on(text: str, gap: Gap, finish_reason: str) -> bool:
