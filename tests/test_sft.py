@@ -13,6 +13,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.errors import ArtifactError, InputError, TrainingError
@@ -366,6 +367,17 @@ def test_a_tracker_that_is_not_installed_is_named(
     inputs = {"model": model, "data": rows}
     with pytest.raises(TrainingError, match="pip install trackio"):
         train("sft", FAST | {"report_to": ["trackio"]}, inputs, tmp_path / "o")
+
+
+def test_every_step_s_metrics_reach_tensorboard(model: Path, rows: Path, tmp_path: Path) -> None:
+    settings = FAST | {"report_to": ["tensorboard"], "epochs": 1.0}
+    summary, _ = train("sft", settings, {"model": model, "data": rows}, tmp_path / "o")
+    events = EventAccumulator(str(tmp_path / "o" / "tensorboard"))
+    events.Reload()
+    seen = {event.step: event.value for event in events.Scalars("train/loss")}
+    assert seen == {
+        step["step"]: pytest.approx(step["loss"], rel=1e-6) for step in summary.details["curve"]
+    }
 
 
 def test_layers_are_computed_twice_only_where_memory_needs_it(
