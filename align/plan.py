@@ -134,7 +134,7 @@ def _seconds(instance: Instance, model: Shape, rate: float, rows: int, tasks: in
         return _SERVER_START_S + requests * (
             settings.max_tokens / 2 * decode + _TOKENS_OF_A_PROMPT * prefill
         )
-    if isinstance(settings, JudgeSettings):
+    if isinstance(settings, JudgeSettings) and settings.executed:
         requests = settings.max_samples or tasks
         return _SERVER_START_S + requests * (
             settings.rationale_tokens * decode + 2 * _TOKENS_OF_A_PROMPT * prefill
