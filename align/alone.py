@@ -15,13 +15,16 @@ from align.artifacts import (
     read_shards,
     sha256_text,
     shard_paths,
+    write_atomic,
     write_parquet,
 )
 from align.context import RunContext, console
 from align.errors import InputError, RecipeError
+from align.locks import locked
 from align.manifest import begin, finish, path_sha, read_identity, read_manifest
+from align.pipeline import SANDBOX_KEYS, SERVING_KEYS
 from align.recipe import apply_override, parse_settings
-from align.run import stage_function
+from align.run import PASSING_KEYS, stage_function
 from align.settings import SandboxSettings, ServingSettings, Settings
 from align.stage import Output
 from align.tables import looks_like_hub_id, resolve_table
@@ -100,40 +103,60 @@ def do_stage(
     if one_file and table is None:
         raise RecipeError(f"--out {out}: this stage writes a folder; give a name without ending")
     folder = out.with_name(f".{out.name}.work") if one_file else out
-    config = {"stage": stage, "settings": settings.model_dump(mode="json"), "seed": seed}
+    plain = settings.model_dump(mode="json")
+    config: dict[str, Any] = {
+        "stage": stage,
+        "settings": settings.model_dump(mode="json", exclude=set(PASSING_KEYS)),
+        "seed": seed,
+    }
+    if serving is not None:
+        config["serving"] = serving.model_dump(mode="json", include=set(SERVING_KEYS))
+    if sandbox is not None:
+        config["sandbox"] = sandbox.model_dump(mode="json", include=set(SANDBOX_KEYS))
     hashes = {name: path_sha(path) for name, path in inputs.items()}
     identity = Identity(stage, sha256_text(canonical_json(config)), hashes)
     present = read_identity(folder) if folder.exists() else None
     if present is not None and present != identity:
         raise RecipeError(
-            f"--out {out} holds results of other settings or inputs; give another, or delete it"
+            f"--out {out} holds results of other settings or inputs; give another, or delete "
+            f"{folder}"
         )
-    if present == identity and read_manifest(folder) is not None:
+    if one_file and present is None and out.exists():
+        raise RecipeError(f"--out {out} is there already; give another name, or delete it")
+    done = present == identity and read_manifest(folder) is not None
+    if done and not one_file:
         console.print(f"{out} is done already")
         return
-    with RunContext(
-        folder,
-        seed=seed,
-        sandbox=sandbox or SandboxSettings(),
-        serving=serving or ServingSettings(),
-    ) as context:
-        context.stage = stage
-        started = time.monotonic()
-        begin(folder, identity)
-        summary = stage_function(stage)(settings, inputs, Output(folder, identity), context)
-        plain = settings.model_dump(mode="json")
-        seconds = time.monotonic() - started
-        finish(folder, identity, summary, settings=plain, seed=seed, seconds=seconds)
-    if one_file and table is not None:
-        _one_file(folder / table, out)
-        for other in sorted(folder.glob("*/shard-00000.parquet")):
-            name = other.parent.name
-            if name != table and next(iter(read_shards(other.parent)), None) is not None:
-                beside = out.with_name(f"{out.stem}.{name}{out.suffix}")
-                _one_file(other.parent, beside)
-                console.print(f"{name}: {beside}")
-        shutil.rmtree(folder)
-    _print_counts(out, summary.counts, seconds)
+    with locked(folder, "give another --out"):
+        if not done:
+            with RunContext(
+                folder,
+                seed=seed,
+                sandbox=sandbox or SandboxSettings(),
+                serving=serving or ServingSettings(),
+            ) as context:
+                context.stage = stage
+                started = time.monotonic()
+                begin(folder, identity)
+                summary = stage_function(stage)(settings, inputs, Output(folder, identity), context)
+                seconds = time.monotonic() - started
+                finish(folder, identity, summary, settings=plain, seed=seed, seconds=seconds)
+        manifest = read_manifest(folder) or {}
+        if one_file and table is not None:
+            _all_files(folder, table, out)
+            shutil.rmtree(folder)
+    _print_counts(out, manifest["counts"], manifest["seconds"])
+
+
+def _all_files(folder: Path, table: str, out: Path) -> None:
+    """Writes a stage's table to one file, and what else it wrote beside that."""
+    for other in sorted(folder.glob("*/shard-00000.parquet")):
+        name = other.parent.name
+        if name != table and next(iter(read_shards(other.parent)), None) is not None:
+            beside = out.with_name(f"{out.stem}.{name}{out.suffix}")
+            _one_file(other.parent, beside)
+            console.print(f"{name}: {beside}")
+    _one_file(folder / table, out)
 
 
 def _one_file(table: Path, out: Path) -> None:
@@ -147,7 +170,7 @@ def _one_file(table: Path, out: Path) -> None:
         write_parquet(out, rows, schema)
     else:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        out.write_text(text, encoding="utf-8")
+        write_atomic(out, text.encode())
 
 
 def _print_counts(out: Path, counts: Mapping[str, int], seconds: float) -> None:

@@ -262,11 +262,11 @@ class TableWriter:
         if not path.exists():
             return
         kept: list[str] = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 row = json.loads(line)
             except ValueError:
-                break  # the last line of a killed process may be torn
+                break  # the end, or the last line of a killed process, which may be torn
             if str(row[self._id_column]) in self.done:
                 continue  # its shard was renamed before the journal was emptied
             kept.append(line)

@@ -194,7 +194,6 @@ def _hub_snapshot(name: str, *, local_only: bool) -> Path | None:
     Raises:
         CheckpointError: The Hub was reached and has no such model, or not for this user.
     """
-    from httpx2 import TransportError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -202,6 +201,11 @@ def _hub_snapshot(name: str, *, local_only: bool) -> Path | None:
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
+
+    try:  # the Hub's client moved from one to the other
+        from httpx2 import TransportError
+    except ModuleNotFoundError:
+        from httpx import TransportError  # type: ignore[assignment]
 
     try:
         folder = Path(

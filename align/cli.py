@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -87,7 +88,9 @@ def plan(
     overrides: SetOption = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
-    """Says what `align run` would do, stage by stage, with rough time and memory; does nothing.
+    """Says what `align run` would do, stage by stage, with rough time and memory; runs no stage.
+
+    The start checkpoint's size is looked at, so that it is fetched where it is not there yet.
 
     Example: align plan recipes/demo.yaml --set sample.round.n=8
     """
@@ -112,6 +115,8 @@ def doctor(
     """Proves on this machine that the sandbox's walls stand, and that training and serving can run.
 
     Each limit is proved by one attack. Exits with 1 when something that is needed fails.
+
+    Example: align doctor --engine namespaces
     """
     from align.doctor import examine
 
@@ -146,7 +151,10 @@ def try_model(
 
 @recipes_app.command("ls")
 def recipes_ls() -> None:
-    """Lists the shipped recipes with what they do."""
+    """Lists the shipped recipes with what they do.
+
+    Example: align recipes ls
+    """
     from align.recipe import about_recipe, shipped_recipes
 
     table = Table("name", "about")
@@ -164,6 +172,8 @@ def recipes_cp(
 
     Tables that it names by a relative path are still found beside the shipped one only if they are
     copied too, so the copy names them by their full path.
+
+    Example: align recipes cp demo mine.yaml
     """
     from align.recipe import copy_recipe, find_recipe
 
@@ -179,7 +189,10 @@ def recipes_cp(
 
 @recipes_app.command("validate")
 def recipes_validate(recipe: RecipeArgument, overrides: SetOption = None) -> None:
-    """Checks a recipe's keys, values and files; starts nothing."""
+    """Checks a recipe's keys, values and files; starts nothing.
+
+    Example: align recipes validate mine.yaml --set sft.coarse.epochs=2
+    """
     from align.recipe import check_files, find_recipe, load_recipe
 
     path = find_recipe(recipe)
@@ -204,6 +217,15 @@ def main() -> None:
     except AlignError as error:
         console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        console.print(
+            f"[red]error:[/] {escape(str(error))}: what was written before is kept; make room and "
+            "run the same command again",
+            soft_wrap=True,
+        )
+        sys.exit(1)
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
             console.print("stopped; give the same command to go on")

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import httpx
 
 from align.errors import ServingError
-from align.serving import served_name
+from align.serving import is_loopback, served_name
 from align.stage import ModelServers
 
 KeyT = TypeVar("KeyT")
@@ -98,7 +98,7 @@ def look_up(servers: ModelServers, folder: Path) -> ServedModel:
     """
     url = servers.model(folder)
     try:
-        with httpx.Client(timeout=30.0) as client:
+        with httpx.Client(timeout=30.0, trust_env=not is_loopback(url)) as client:
             models = _json(client.get(f"{url}/models"))["data"]
             version = client.get(url.removesuffix("/v1") + "/version")
     except httpx.TransportError as error:
@@ -170,7 +170,8 @@ class _Job(Generic[KeyT]):
         limits = httpx.Limits(
             max_connections=self._concurrency, max_keepalive_connections=self._concurrency
         )
-        async with httpx.AsyncClient(timeout=_TIMEOUT, limits=limits) as client:
+        outside = not is_loopback(server.url)
+        async with httpx.AsyncClient(timeout=_TIMEOUT, limits=limits, trust_env=outside) as client:
             workers = [
                 asyncio.create_task(self._work(client, server)) for _ in range(self._concurrency)
             ]

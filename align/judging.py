@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from align import rows as schemas
-from align.artifacts import Row
+from align.artifacts import Row, sha256_text
 from align.checkpoint import weights_sha
 from align.completions import look_up
 from align.errors import InputError, ServingError
 from align.settings import JudgeSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
-from align.tables import read_rows
+from align.tables import read_rows, read_samples
 from judges import (
     AnswerCache,
     Candidate,
@@ -56,10 +56,7 @@ def run(
     samples = _choose(inputs["samples"], tasks, outcomes, passed_over, settings.max_samples, skips)
     if not samples and settings.executed:
         raise InputError(f"{inputs['samples']} holds no sample to judge: {skips.first()}")
-    try:
-        rubric = load_rubric(settings.rubric)
-    except JudgeError as error:
-        raise InputError(str(error)) from error
+    rubric = _rubric(settings.rubric)
     with out.table("judgements", schemas.JUDGEMENT, "sample_id") as writer:
         todo = [row for row in samples if row["sample_id"] not in writer.done]
         with context.progress("judge", len(samples)) as bar:
@@ -73,6 +70,22 @@ def run(
                 _judge_all(todo, tasks, settings, inputs, context, rubric, answers, emit)
     rows = [row for _, row in read_rows(out.path / "judgements")]
     return _summary(rows, outcomes, writer.content_sha(), skips)
+
+
+def rubric_sha(name: str) -> str:
+    """Returns the hash of what a rubric says.
+
+    Raises:
+        InputError: There is no such rubric, or it can't be read.
+    """
+    return sha256_text(_rubric(name).model_dump_json())
+
+
+def _rubric(name: str) -> Rubric:
+    try:
+        return load_rubric(name)
+    except JudgeError as error:
+        raise InputError(str(error)) from error
 
 
 def _judge_all(
@@ -160,7 +173,7 @@ def _choose(
     skips: Skips,
 ) -> list[Row]:
     groups: dict[str, list[Row]] = defaultdict(list)
-    for place, row in read_rows(location):
+    for place, row in read_samples(location, ("sample_id", "task_id", "sample_index")):
         if row["sample_id"] in passed_over:
             continue
         if row["task_id"] not in tasks:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from align.errors import RecipeError
+from align.errors import CheckpointError, InputError, RecipeError
 from align.manifest import path_sha
 from align.recipe import Recipe
 from align.settings import (
@@ -45,6 +45,10 @@ class External:
 
 
 Ref = Upstream | External
+
+#: Of serving and sandbox, what can change a row.
+SERVING_KEYS = frozenset({"dtype", "max_model_len", "eager", "endpoint"})
+SANDBOX_KEYS = frozenset({"engine", "isolation", "image"})
 
 
 @dataclass(frozen=True)
@@ -88,12 +92,10 @@ class _Compiler:
         self.instances: list[Instance] = []
         serving = recipe.serving
         self.serving = {
-            "serving": serving.model_dump(
-                mode="json", include={"dtype", "max_model_len", "eager", "endpoint"}
-            )
+            "serving": serving.model_dump(mode="json", include=set(SERVING_KEYS)),
         }
         self.sandbox = {
-            "sandbox": recipe.sandbox.model_dump(mode="json", include={"engine", "isolation"})
+            "sandbox": recipe.sandbox.model_dump(mode="json", include=set(SANDBOX_KEYS))
         }
         self.start: Ref = self._start_model()
         self.policy: Ref = self.start
@@ -181,16 +183,25 @@ class _Compiler:
 
     def judge(self, name: str, title: str, settings: JudgeSettings, tables: dict[str, Ref]) -> None:
         """Adds a judge of the samples in `tables`, and its judgements to them."""
+        from align.judging import rubric_sha
+
         model = self.start
         if settings.model and not settings.endpoint:
             from align.checkpoint import resolve_model, weights_sha
 
-            folder = resolve_model(settings.model)
+            try:
+                folder = resolve_model(settings.model)
+            except CheckpointError as error:
+                raise RecipeError(f"judge.model = {settings.model}: {error}") from error
             model = External("judge.model", folder, partial(weights_sha, folder))
         inputs = {"tasks": Upstream("data", "tasks"), **tables}
         if not settings.endpoint:
             inputs["model"] = model
-        self.add(f"judge.{name}", "judging", title, settings, inputs, self.serving)
+        try:
+            extra = {**self.serving, "rubric_sha": rubric_sha(settings.rubric)}
+        except InputError as error:
+            raise RecipeError(f"judge.rubric = {settings.rubric}: {error}") from error
+        self.add(f"judge.{name}", "judging", title, settings, inputs, extra)
         tables["judgements"] = Upstream(f"judge.{name}", "judgements")
 
     def select(self) -> None:
@@ -263,8 +274,13 @@ def compile_recipe(recipe: Recipe, base: Path) -> list[Instance]:
         RecipeError: Sections that do not fit together.
         CheckpointError: The start checkpoint is not to be had.
     """
-    plan = _Compiler(recipe, base)
     sft = recipe.sft
+    if recipe.serving.endpoint and (sft.coarse or sft.fine or sft.mixed or recipe.dpo):
+        raise RecipeError(
+            f"serving.endpoint = {recipe.serving.endpoint} serves one model, but every checkpoint "
+            "of this recipe has to be: leave the key out; a judge elsewhere is judge.endpoint"
+        )
+    plan = _Compiler(recipe, base)
     plan.data()
     plan.evaluate("start", plan.start)
     if sft.coarse:

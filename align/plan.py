@@ -52,7 +52,10 @@ def estimates(run: Run, steps: Sequence[Step]) -> list[Estimate]:
     todo = [step for step in steps if step.state != "done"]
     if not todo:
         return [Estimate("-", "-") for _ in steps]
-    model = shape_of(_start_folder(run))
+    start = _start_folder(run)
+    if start is None:
+        return [Estimate("-" if step.state == "done" else "10 s", "< 1 GiB") for step in steps]
+    model = shape_of(start)
     rate = matmul_rate()
     rows, tasks = _count(run, "rows"), _count(run, "tasks")
     found = []
@@ -86,8 +89,8 @@ def matmul_rate() -> float:
     return 2 * size**3 / best
 
 
-def _start_folder(run: Run) -> Path:
-    return next(run.inputs(i)["model"] for i in run.instances if "model" in i.inputs)
+def _start_folder(run: Run) -> Path | None:
+    return next((run.inputs(i)["model"] for i in run.instances if "model" in i.inputs), None)
 
 
 def _count(run: Run, kind: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from align.errors import RecipeError
+from align.errors import InputError, RecipeError
 from align.settings import (
     KNOWN_BENCHMARKS,
     DataSettings,
@@ -228,15 +228,19 @@ def check_files(recipe: Recipe, base: Path) -> None:
     Raises:
         RecipeError: Names the key and the file.
     """
-    for key, names in _tables(recipe).items():
+    named = {f"data.{key}": names for key, names in _tables(recipe).items()}
+    if recipe.fim:
+        named["fim.decontaminate"] = recipe.fim.decontaminate
+    for key, names in named.items():
         for index, name in enumerate(names):
-            if key == "decontaminate" and name in KNOWN_BENCHMARKS:
+            if key.endswith(".decontaminate") and name in KNOWN_BENCHMARKS:
                 continue
             if resolve_table(name, base) is None and not looks_like_hub_id(name):
                 raise RecipeError(
-                    f"data.{key}[{index}] = {name}: no such file or folder (looked here, beside "
-                    "the recipe and below $ALIGN_DATA)"
+                    f"{key}[{index}] = {name}: no such file or folder (looked here, beside the "
+                    "recipe and below $ALIGN_DATA)"
                 )
+    _check_eval(recipe)
     if recipe.fim:
         from align.fim.sources import source_kind
 
@@ -250,6 +254,32 @@ def check_files(recipe: Recipe, base: Path) -> None:
         raise RecipeError(f"judge.rubric = {rubric}: no such file")
     if not looks_like_hub_id(recipe.model) and not Path(recipe.model).is_dir():
         raise RecipeError(f"model = {recipe.model}: no such folder, and no Hub id (owner/name)")
+
+
+def _check_eval(recipe: Recipe) -> None:
+    if recipe.eval is None:
+        return
+    known = (*KNOWN_BENCHMARKS, "held_out")
+    for name in recipe.eval.benchmarks:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise RecipeError(f"eval.benchmarks.{name} is not known; {hint}")
+        from align.evaluation.benchmarks import infilling
+
+        if name in infilling.PUBLISHED:
+            try:
+                infilling.published(name)
+            except InputError as error:
+                raise RecipeError(str(error)) from error
+    made = ["start", *(n for n in ("coarse", "fine", "mixed") if getattr(recipe.sft, n))]
+    made += ["dpo"] if recipe.dpo else []
+    for index, name in enumerate(recipe.eval.checkpoints or ()):
+        if name not in made:
+            raise RecipeError(
+                f"eval.checkpoints[{index}] = {name}: this recipe makes no such checkpoint; it has "
+                f"{', '.join(made)}"
+            )
 
 
 def _tables(recipe: Recipe) -> dict[str, list[str]]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import gc
 import importlib
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,14 @@ from typing import Any
 from align.artifacts import Identity, canonical_json, sha256_text
 from align.context import RunContext, console
 from align.errors import ArtifactError, RecipeError
+from align.locks import locked
 from align.manifest import begin, finish, read_identity, read_manifest, set_aside
-from align.pipeline import External, Instance, compile_recipe
+from align.pipeline import External, Instance, Upstream, compile_recipe
 from align.recipe import Recipe
 from align.stage import Output, StageFunction
 
-# Settings that change how fast a stage works, and nothing of what it writes.
-_THROUGHPUT_KEYS = frozenset({"concurrency", "workers", "save_steps"})
+#: Settings that change nothing of what a stage writes: how fast it works, where a copy goes.
+PASSING_KEYS = frozenset({"concurrency", "workers", "save_steps", "repo"})
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Run:
 
     def config_sha(self, instance: Instance) -> str:
         """Returns the hash of all settings that can change what the instance writes."""
-        settings = instance.settings.model_dump(mode="json", exclude=set(_THROUGHPUT_KEYS))
+        settings = instance.settings.model_dump(mode="json", exclude=set(PASSING_KEYS))
         config = {"stage": instance.stage, "settings": settings, "seed": self.recipe.seed}
         return sha256_text(canonical_json({**config, **instance.extra}))
 
@@ -161,18 +160,19 @@ class Run:
             AlignError: A stage can't be done; what was done before is kept.
         """
         chosen = self._cut(first, last)
-        with self._lock(), self._context() as context:
+        another = "give this run another name (--set name=...)"
+        with locked(self.folder, another), self._context() as context:
             forced = {step.instance.id for step in self.plan() if "pruned" in step.reason}
             for instance in self.instances:
                 if instance.id in chosen:
                     self._do(instance, context, instance.id in forced)
+                    self._prune()
                 elif (
                     first
                     and instance.id not in chosen
                     and not chosen.intersection(self._earlier(instance))
                 ):
                     self._require_done(instance)
-            self._prune()
 
     def _earlier(self, instance: Instance) -> set[str]:
         ids = [other.id for other in self.instances]
@@ -180,7 +180,8 @@ class Run:
 
     def _require_done(self, instance: Instance) -> None:
         identity = self.identity(instance)
-        if identity is None or read_identity(self.path(instance.id)) != identity:
+        folder = self.path(instance.id)
+        if identity is None or read_identity(folder) != identity or read_manifest(folder) is None:
             raise RecipeError(
                 f"--from: {instance.id} comes before it and is not done; start earlier"
             )
@@ -228,7 +229,8 @@ class Run:
                 instance.settings, self.inputs(instance), output, context
             )
         except BaseException as error:
-            context.log("failed", error=f"{type(error).__name__}: {error}")
+            with suppress(OSError):  # a full disk, for one, which the error itself tells of
+                context.log("failed", error=f"{type(error).__name__}: {error}")
             raise
         seconds = time.monotonic() - started
         finish(
@@ -251,31 +253,14 @@ class Run:
             return
         trained = [i for i in self.instances if i.trains and read_manifest(self.path(i.id))]
         for instance in trained[: -(1 if keep == "last" else keep)]:
-            readers = [i for i in self.instances if instance.id in i.upstream()]
+            weights = Upstream(instance.id, "model")
+            readers = [i for i in self.instances if weights in i.inputs.values()]
+            folder = self.path(instance.id)
             if all(read_manifest(self.path(reader.id)) for reader in readers):
-                shutil.rmtree(self.path(instance.id) / "model", ignore_errors=True)
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise ArtifactError(f"{self.folder} can't be written: {error}") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                owner = os.read(handle, 32).decode() or "?"
-                raise ArtifactError(
-                    f"another align run (process {owner}) is at work in {self.folder}; wait for "
-                    "it, or give this run another name (--set name=...)"
-                ) from error
-            os.ftruncate(handle, 0)
-            os.write(handle, str(os.getpid()).encode())
-            yield
-        finally:
-            os.close(handle)
+                with suppress(FileNotFoundError):
+                    # At once, so that a kill leaves no half of a model under its name.
+                    (folder / "model").rename(folder / ".model.pruned")
+                shutil.rmtree(folder / ".model.pruned", ignore_errors=True)
 
 
 def _give_memory_back() -> None:

@@ -111,6 +111,8 @@ def list_(engine: BuildEngineOption = "auto") -> None:
     `align sandbox prune`. A root file system's digest is that of its list of packages
     (the file of the same name ending in .packages, one name=version a line): two machines with the
     same digest run programs on the same packages.
+
+    Example: align sandbox list
     """
     from sandbox.images import store
 
@@ -132,6 +134,8 @@ def prune(
     Images and root file systems of older definitions, what killed builds left behind, and strays.
     Nothing that a definition of today builds, and nothing that a sandbox is running on, is touched.
     Exits with 1 when something could not be removed.
+
+    Example: align sandbox prune --dry-run
     """
     from sandbox.images import store
 

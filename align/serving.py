@@ -261,6 +261,11 @@ class Servers:
         )
 
 
+def is_loopback(url: str) -> bool:
+    """Says whether a URL is of this machine: no proxy of the environment is asked for it."""
+    return httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+
+
 def free_port() -> int:
     """Returns a port of the loopback interface that is free now."""
     with socket.socket() as listener:

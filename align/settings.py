@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -24,6 +25,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
+def _default_image() -> Any:
+    return os.environ.get("ALIGN_SANDBOX_IMAGE") or "python"
+
+
 class SandboxSettings(Settings):
     """Where untrusted code runs."""
 
@@ -35,7 +40,10 @@ class SandboxSettings(Settings):
         default=2, description="programs at once; the number of cores is right"
     )
     image: Literal["python", "python-data"] = Field(
-        default="python", description="what programs see: `python-data` has numpy and pandas"
+        default_factory=_default_image,
+        validate_default=True,
+        description="what programs see: `python-data` has numpy and pandas; default: "
+        "$ALIGN_SANDBOX_IMAGE, else `python`",
     )
     runtime: str | None = Field(
         default=None, description="the Docker engine's runtime of containers, such as `runsc`"
@@ -394,7 +402,7 @@ class EvalSettings(Settings):
         description="`humaneval`, `humaneval_infilling` (own lines; with `_single_line` and "
         "`_random_span_light` the published sets), `held_out`: problems taken (null: all)",
     )
-    checkpoints: list[str] | None = Field(
+    checkpoints: list[Literal["start", "coarse", "fine", "mixed", "dpo"]] | None = Field(
         default=None,
         description="stages evaluated (`start`, `coarse`, `fine`, `mixed`, `dpo`); null: all",
     )

@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
@@ -90,6 +90,32 @@ def read_rows(
         yield from _read_json(path, bad)
     else:
         raise InputError(f"{path}: give a folder of shards, .parquet, .jsonl, .jsonl.gz or .json")
+
+
+def read_samples(location: Path, needed: Collection[str]) -> Iterator[tuple[str, Row]]:
+    """Yields (place, row) of a table of samples, as `align sample` writes it.
+
+    Args:
+        location: The table.
+        needed: Columns that must hold something.
+
+    Raises:
+        InputError: It can't be read, a row lacks a column, or two samples have one id.
+    """
+    places: dict[str, str] = {}
+    for place, row in read_rows(location):
+        if missing := [name for name in needed if row.get(name) is None]:
+            raise InputError(
+                f"{place}: {', '.join(missing)} is missing: samples are read here as `align "
+                "sample` writes them"
+            )
+        first = places.setdefault(row["sample_id"], place)
+        if first != place:
+            raise InputError(
+                f"{place}: sample {row['sample_id']} stands already at {first}; give every sample "
+                "its own sample_id"
+            )
+        yield place, row
 
 
 def _tables_below(folder: Path) -> list[Path]:

@@ -7,11 +7,9 @@ folder appears by one rename and carries `checkpoint.json`; when it is there, th
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -25,15 +23,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from transformers.integrations.integration_utils import (
-    TensorBoardCallback,
-    TrackioCallback,
-    WandbCallback,
 )
 from transformers.utils.logging import disable_progress_bar
 
@@ -44,7 +33,7 @@ from align.errors import ArtifactError, CheckpointError, TrainingError
 from align.lineage import MANIFEST, lineage, origin
 from align.precision import compute_dtype
 from align.settings import DpoSettings, SftSettings
-from align.stage import Context, Output, Progress, Summary
+from align.stage import Context, Output, Summary
 from align.templates import template_of
 
 _POINTS = "checkpoints"
@@ -131,27 +120,6 @@ def training_dtype(settings: SftSettings | DpoSettings) -> str:
     return compute_dtype(settings.dtype) if settings.lora else "float32"
 
 
-def metric_callbacks(settings: SftSettings | DpoSettings, out: Output) -> list[TrainerCallback]:
-    """Returns what sends each step's metrics to the trackers that the settings name.
-
-    Raises:
-        TrainingError: A tracker's package is not installed.
-    """
-    for name in settings.report_to:
-        if find_spec(name) is None:
-            raise TrainingError(f"report_to: {name} is not installed; `pip install {name}`")
-    found: list[TrainerCallback] = []
-    if "tensorboard" in settings.report_to:
-        from torch.utils.tensorboard import SummaryWriter
-
-        found.append(TensorBoardCallback(SummaryWriter(out.path / "tensorboard")))
-    if "wandb" in settings.report_to:
-        found.append(WandbCallback())
-    if "trackio" in settings.report_to:
-        found.append(TrackioCallback())
-    return found
-
-
 def check_devices() -> None:
     """Refuses what would train wrongly or not at all: several processes, or several GPUs in one.
 
@@ -217,7 +185,7 @@ class ResumableTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             name = f"checkpoint-{self.state.global_step}"
-            _fsync_tree(partial / name)
+            fsync_tree(partial / name)
             shutil.rmtree(points / name, ignore_errors=True)
             (partial / name).rename(points / name)
             for older in points.glob("checkpoint-*"):
@@ -228,7 +196,8 @@ class ResumableTrainer(Trainer):
         """Sends nothing: what people train is not reported to anyone."""
 
 
-def _fsync_tree(folder: Path) -> None:
+def fsync_tree(folder: Path) -> None:
+    """Has a folder's files on the disk before it gets the name that says it is done."""
     for path in [*folder.rglob("*"), folder]:
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -255,70 +224,6 @@ def last_point(out: Output) -> str | None:
         write_json(owner, out.identity.as_dict())
     found = sorted(points.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     return str(found[-1]) if found else None
-
-
-class Reporter(TrainerCallback):
-    """Passes every logged step on to the run: its log, and a progress bar.
-
-    Args:
-        context: The run.
-        title: The bar's title.
-        names: Which of the trainer's metrics are kept, and under which name.
-    """
-
-    def __init__(self, context: Context, title: str, names: Mapping[str, str]) -> None:
-        """Sets the bar up; it opens when training begins."""
-        self._context = context
-        self._title = title
-        self._names = names
-        self._opened: AbstractContextManager[Progress] | None = None
-        self._bar: Progress | None = None
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Opens the bar, advanced by the steps of earlier attempts."""
-        self._opened = self._context.progress(self._title, state.max_steps)
-        self._bar = self._opened.__enter__()
-        self._bar.advance(state.global_step)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Logs a step."""
-        if logs is None or "loss" not in logs:
-            return
-        if not math.isfinite(logs["loss"]):
-            raise TrainingError(
-                f"the loss of step {state.global_step} is {logs['loss']}: training has diverged, "
-                "and nothing of it is kept; lower learning_rate, or raise warmup"
-            )
-        self._context.log("train", step=state.global_step, **kept(logs, self._names))
-        if self._bar is not None:
-            self._bar.advance()
-            self._bar.note(f"loss {logs['loss']:.4f}")
-
-    def close(self) -> None:
-        """Closes the bar."""
-        if self._opened is not None:
-            self._opened.__exit__(None, None, None)
-            self._opened = None
-
-
-def kept(logs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
-    """Returns the metrics of one step under their names in the report."""
-    return {name: float(logs[key]) for key, name in names.items() if key in logs}
-
-
-def curve(trainer: Trainer, names: Mapping[str, str]) -> list[dict[str, float]]:
-    """Returns every step's metrics, those of earlier attempts included."""
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return [{"step": entry["step"], **kept(entry, names)} for entry in history]
 
 
 def finished(out: Output) -> Summary | None:
@@ -384,7 +289,7 @@ def finish(
     # Parents' folders may be deleted later, so each checkpoint carries the whole line.
     manifest["lineage"] = [*lineage(parent), manifest.copy()]
     write_json(partial / MANIFEST, {**manifest, "details": dict(details)})
-    _fsync_tree(partial)
+    fsync_tree(partial)
     shutil.rmtree(out.path / "model", ignore_errors=True)
     partial.rename(out.path / "model")
     _discard_points(out)

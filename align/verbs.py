@@ -32,7 +32,11 @@ OutOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting of this stage (see its section)."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting of this stage, a key of its section in a recipe; a wrong one names all.",
+    ),
 ]
 ServeSetOption = Annotated[
     list[str] | None,
@@ -269,6 +273,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="humaneval, humaneval_infilling, or with a number: humaneval=40."),
     ] = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="Tasks of one's own to measure on: the benchmark `held_out`.")
+    ] = None,
     engine: EngineOption = "auto",
     isolation: IsolationOption = None,
     workers: WorkersOption = 2,
@@ -281,7 +288,7 @@ def evaluate(
     Example: align eval --model aligned/model --bench humaneval_infilling=100 --out e
     """
     benchmarks: dict[str, int | None] = {}
-    for name in bench or ["humaneval"]:
+    for name in bench or ["held_out" if held_out else "humaneval"]:
         key, _, number = name.partition("=")
         if number and not number.isdigit():
             raise RecipeError(f"--bench {name}: write NAME or NAME=NUMBER")
@@ -292,6 +299,8 @@ def evaluate(
         SandboxSettings, {"engine": engine, "isolation": isolation, "workers": workers}, "option"
     )
     inputs = {"model": model_path(model)}
+    if held_out:
+        inputs["held_out"] = table_path(held_out)
     do_stage("evaluation", settings, inputs, out, seed=seed, sandbox=box, serving=serving)
 
 

@@ -7,6 +7,8 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 
+from align.precision import cpu_dtype
+
 
 def names(known: Iterable[str]) -> Callable[[str], list[str]]:
     """For an argument that names some of what is known, comma-separated."""
@@ -30,6 +32,7 @@ def machine() -> dict[str, object]:
         "memory_gib": round(kib / (1 << 20), 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "fast_type": cpu_dtype(),
         "load": round(os.getloadavg()[0], 2),
     }
 

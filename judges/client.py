@@ -143,6 +143,8 @@ class ChatClient:
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout_s),
             limits=httpx.Limits(max_connections=concurrency),
+            # A server of this machine is not behind the environment's proxy.
+            trust_env=httpx.URL(root).host not in ("127.0.0.1", "localhost", "::1"),
         )
 
     async def chat(self, messages: Sequence[Message], **fields: Any) -> Completion:

@@ -38,8 +38,9 @@ def open_engine(
         if engine == "docker" or isolation is not None:
             raise
         raise SandboxError(
-            f"{error}. Install or start a Docker engine (scripts/install-engine.sh), or pass"
-            " isolation='ns' to run on the embedded namespaces engine, a level lower"
+            f"{error}. Install or start a Docker engine, or run on the embedded namespaces engine,"
+            " a level lower: isolation='ns' here, --isolation ns for `align`'s verbs, --set"
+            " sandbox.isolation=ns for a recipe"
         ) from None
 
 

@@ -95,6 +95,17 @@ def test_a_torn_last_line_is_dropped_and_the_rest_kept(tmp_path: Path) -> None:
     assert sorted(r["id"] for r in read_shards(tmp_path)) == ["r0", "r1"]
 
 
+def test_line_ends_of_unicode_in_a_row_end_no_line_of_the_journal(tmp_path: Path) -> None:
+    names = ["a\u2028b", "c\u2029d", "e\x85f", "g\x1ch", "i\rj"]
+    with pytest.raises(KeyboardInterrupt), open_table(tmp_path, shard_rows=100) as writer:
+        for name in names:
+            writer.add(row(0) | {"id": name})
+        raise KeyboardInterrupt
+    with open_table(tmp_path) as writer:
+        assert all(name in writer.done for name in names)
+    assert sorted(r["id"] for r in read_shards(tmp_path)) == sorted(names)
+
+
 def test_a_kill_between_the_shard_and_the_journal_makes_no_row_twice(tmp_path: Path) -> None:
     with open_table(tmp_path) as writer:
         for number in range(3):

@@ -181,6 +181,23 @@ def test_caps_hold_for_tasks_and_samples(tmp_path: Path) -> None:
     assert per_task.details["refused"] == {"enough pairs of the task": 3}
 
 
+def test_samples_that_do_not_fit_are_explained(tmp_path: Path) -> None:
+    twins = [sample("a", GOOD), sample("a", BAD)]
+    with pytest.raises(InputError, match=r"row 1: sample a stands already at .*row 0"):
+        build(tmp_path / "twins", twins, [verdict("a", "accepted")])
+    with pytest.raises(InputError, match=r"row 0: messages, finish_reason is missing"):
+        lean = sample("a", GOOD, messages=None, finish_reason=None)
+        build(tmp_path / "lean", [lean], [verdict("a", "accepted")])
+    with pytest.raises(InputError, match=r"none of the 1 samples .* has a verdict in"):
+        build(tmp_path / "strangers", [sample("a", GOOD)], [verdict("b", "accepted")])
+    summary, _ = build(
+        tmp_path / "some",
+        [sample("a", GOOD), sample("b", BAD), sample("c", BAD)],
+        [verdict("a", "accepted"), verdict("b", "wrong_answer")],
+    )
+    assert summary.counts["no_verdict"] == 1
+
+
 def test_a_verdict_of_another_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="do not belong together"):
         build(tmp_path, [sample("a", GOOD)], [verdict("a", "accepted", task_id="other")])

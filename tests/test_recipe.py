@@ -1,10 +1,12 @@
 """Recipes: strict, with errors that name the key; every shipped one is checked."""
 
+import importlib.resources
 from pathlib import Path
 
 import pytest
 
 from align.errors import RecipeError
+from align.evaluation.benchmarks import infilling
 from align.pipeline import compile_recipe
 from align.recipe import (
     Recipe,
@@ -15,6 +17,7 @@ from align.recipe import (
     load_recipe,
     shipped_recipes,
 )
+from align.settings import SandboxSettings
 from tests.tiny import build_tiny_model
 
 
@@ -25,7 +28,13 @@ def write(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
-def test_every_shipped_recipe_is_valid(name: str) -> None:
+def test_every_shipped_recipe_is_valid(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file, _ in infilling.PUBLISHED.values():  # a user has them
+        (tmp_path / infilling.NAME).mkdir(exist_ok=True)
+        (tmp_path / infilling.NAME / file).touch()
+    monkeypatch.setenv("ALIGN_DATA", str(tmp_path))
     path = shipped_recipes()[name]
     check_files(load_recipe(path), path.parent)
     assert path.read_text(encoding="utf-8").startswith(f"# align run recipes/{name}.yaml\n")
@@ -79,6 +88,72 @@ def test_a_benchmark_that_is_no_table_and_not_known_is_named_with_its_key(tmp_pa
         check_files(load_recipe(path), tmp_path)
     (tmp_path / "mbpp.jsonl").write_text("{}")
     check_files(load_recipe(path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("eval: {benchmarks: {humanevl: 3}}", r"eval\.benchmarks\.humanevl .* mean humaneval\?"),
+        ("eval: {checkpoints: [mixed]}", r"checkpoints\[0\] = mixed: .* it has start"),
+        ("eval: {benchmarks: {humaneval_infilling_single_line: 3}}", "is not there: put"),
+        ("fim: {decontaminate: [./none.jsonl]}", r"fim\.decontaminate\[0\] = \./none\.jsonl: no"),
+    ],
+)
+def test_what_a_stage_would_stumble_over_is_found_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.delenv("ALIGN_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path, f"name: x\nmodel: a/b\ndata: {{}}\n{text}\n")
+    with pytest.raises(RecipeError, match=message):
+        check_files(load_recipe(path), tmp_path)
+
+
+def test_a_checkpoint_that_no_recipe_makes_is_a_wrong_value(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: x\nmodel: a/b\ndata: {}\neval: {checkpoints: [mixd]}\n")
+    with pytest.raises(RecipeError, match=r"eval\.checkpoints\.0.*'mixd'"):
+        load_recipe(path)
+
+
+def test_one_endpoint_can_t_serve_what_a_recipe_trains(tmp_path: Path) -> None:
+    text = "serving: {endpoint: http://127.0.0.1:9/v1}\nsft: {coarse: {}}"
+    path = write(tmp_path, f"name: x\nmodel: a/b\ndata: {{}}\n{text}\n")
+    with pytest.raises(RecipeError, match=r"serves one model, but every checkpoint"):
+        compile_recipe(load_recipe(path), tmp_path)
+
+
+def test_a_rubric_is_part_of_what_a_judge_is_made_from(tmp_path: Path) -> None:
+    model = build_tiny_model(tmp_path / "tiny")
+    (tmp_path / "tasks.jsonl").write_text("{}\n")
+    rubric = tmp_path / "mine.yaml"
+    shipped = Path(str(importlib.resources.files("judges") / "rubrics" / "code_quality.yaml"))
+    text = (
+        f"name: x\nmodel: {model}\ndata: {{tasks: [tasks.jsonl]}}\ndpo: {{}}\n"
+        f"judge: {{rubric: {rubric}}}\n"
+    )
+    path = write(tmp_path, text)
+    shas = []
+    for change in ("", "\n# the same\n", None):
+        content = shipped.read_text() + (change or "")
+        if change is None:
+            content = content.replace("code", "program")
+        rubric.write_text(content)
+        (judge,) = [
+            i for i in compile_recipe(load_recipe(path), tmp_path) if i.id.startswith("judge.")
+        ]
+        shas.append(judge.extra["rubric_sha"])
+    assert shas[0] == shas[1] != shas[2]
+    with pytest.raises(RecipeError, match=r"judge\.rubric = no_such_rubric: "):
+        compile_recipe(load_recipe(path, ["judge.rubric=no_such_rubric"]), tmp_path)
+
+
+def test_the_image_that_the_environment_names_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SandboxSettings().image == "python"
+    monkeypatch.setenv("ALIGN_SANDBOX_IMAGE", "python-data")
+    assert SandboxSettings().image == "python-data"
+    monkeypatch.setenv("ALIGN_SANDBOX_IMAGE", "alpine")
+    with pytest.raises(ValueError, match="python-data"):
+        SandboxSettings()
 
 
 def test_what_is_measured_is_decontaminated_against(tmp_path: Path) -> None:

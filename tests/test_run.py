@@ -175,6 +175,50 @@ def test_pruned_weights_are_made_again_when_they_are_needed(world: World) -> Non
     assert model.is_dir()
 
 
+@pytest.mark.parametrize(("keep", "left"), [("all", 3), ("last", 1), (2, 2)])
+def test_merged_weights_go_as_soon_as_nothing_needs_them(
+    world: World, monkeypatch: pytest.MonkeyPatch, keep: Any, left: int
+) -> None:
+    """`a -> b -> c`, each trained from the one before; what reads more than weights holds none."""
+    seen: list[int] = []
+    folder = world.folder / "runs" / "toy"
+
+    def instances() -> list[Instance]:
+        source = External("data.rows[0]", world.source, lambda: path_sha(world.source))
+        found = [Instance("a", "sft", "", SelectSettings(), {"rows": source})]
+        for before, name in (("a", "b"), ("b", "c")):
+            inputs = {"model": Upstream(before, "model")}
+            found.append(Instance(name, "sft", "", SelectSettings(), inputs))
+        everything = {i.id: Upstream(i.id) for i in found}
+        return [*found, Instance("report", "report", "", SelectSettings(), everything)]
+
+    world.instances = instances  # type: ignore[method-assign]
+    stage = world.stage
+
+    def counting(name: str) -> Callable[..., Summary]:
+        seen.append(len(list(folder.glob("*/model"))))
+        return stage(name)
+
+    monkeypatch.setattr(align.run, "stage_function", counting)
+    world.run(keep=keep).walk()
+    assert len(list(folder.glob("*/model"))) == left
+    assert (folder / "c" / "model").is_dir()
+    assert seen == {"all": [0, 1, 2, 3], "last": [0, 1, 1, 1], 2: [0, 1, 2, 2]}[keep]
+    assert not list(folder.glob("*/.model.pruned"))
+    world.calls.clear()
+    world.run(keep=keep).walk()
+    assert world.calls == []
+
+
+def test_from_asks_that_what_comes_before_is_done_not_only_begun(world: World) -> None:
+    world.fail_in = "second"
+    with pytest.raises(ArtifactError):
+        world.walk()
+    world.fail_in = ""
+    with pytest.raises(RecipeError, match="second comes before it and is not done"):
+        world.walk(first="third")
+
+
 def test_the_log_says_what_happened(world: World) -> None:
     world.walk()
     lines = (world.folder / "runs/toy/log.jsonl").read_text(encoding="utf-8").splitlines()

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from align import rows as schemas
 from align.artifacts import Identity, write_parquet
 from align.cli import app
-from align.errors import InputError
+from align.errors import InputError, RecipeError
 from align.selection import run
 from align.settings import SelectSettings
 from align.stage import Output, Summary
@@ -74,6 +74,26 @@ def test_one_file_keeps_the_unsolved_tasks_beside_it(tmp_path: Path) -> None:
         assert len(list(read_rows(out))) == 1
         (unsolved,) = read_rows(tmp_path / f"fine.unsolved.{ending}")
         assert unsolved[1]["task_id"] == "hard"
+        again = CliRunner().invoke(app, ["select", *map(str, options), "--out", str(out)])
+        assert isinstance(again.exception, RecipeError), "nothing is written over"
+        assert "is there already" in str(again.exception)
+
+
+def test_a_kill_before_the_one_file_is_written_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_parquet(tmp_path / "s.parquet", [sample("a", GOOD)], schemas.SAMPLE)
+    write_parquet(tmp_path / "v.parquet", [verdict("a", "accepted")], schemas.VERDICT)
+    options = ["--samples", tmp_path / "s.parquet", "--verdicts", tmp_path / "v.parquet"]
+    command = ["select", *map(str, options), "--out", str(tmp_path / "fine.parquet")]
+    with monkeypatch.context() as patched:
+        patched.setattr("align.alone._all_files", lambda *_: (_ for _ in ()).throw(KeyError))
+        assert CliRunner().invoke(app, command).exit_code != 0
+    assert not (tmp_path / "fine.parquet").exists()
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert len(list(read_rows(tmp_path / "fine.parquet"))) == 1
+    assert not list(tmp_path.glob(".*.work"))
 
 
 def test_without_tests_the_judge_decides_and_no_task_is_forgotten(tmp_path: Path) -> None:

@@ -363,7 +363,7 @@ def test_quantising_without_a_gpu_is_refused(model: Path, rows: Path, tmp_path: 
 def test_a_tracker_that_is_not_installed_is_named(
     model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("align.training.find_spec", lambda name: None)
+    monkeypatch.setattr("align.metrics.find_spec", lambda name: None)
     inputs = {"model": model, "data": rows}
     with pytest.raises(TrainingError, match="pip install trackio"):
         train("sft", FAST | {"report_to": ["trackio"]}, inputs, tmp_path / "o")

@@ -127,7 +127,7 @@ def _arm(point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if point == "saving":
-        training._fsync_tree = die
+        training.fsync_tree = die
     elif point == "merging":
         training.save_checkpoint = die
     else:

@@ -23,20 +23,18 @@ from align.errors import InputError, TrainingError
 from align.lora import lora_config
 from align.losses import label_log_probs
 from align.memory import checkpoint_activations
+from align.metrics import Reporter, curve, metric_callbacks
 from align.packing import pack
 from align.settings import DpoSettings
 from align.stage import Context, Output, Summary
 from align.training import (
-    Reporter,
     ResumableTrainer,
     check_devices,
-    curve,
     finish,
     finished,
     last_point,
     load_model,
     load_tokenizer,
-    metric_callbacks,
     stage_seed,
     trainer_arguments,
     training_dtype,

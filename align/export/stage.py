@@ -19,7 +19,7 @@ from align.rows import PAIR
 from align.settings import ExportSettings
 from align.stage import Context, Output, Summary
 from align.tables import read_rows
-from align.training import load_model, load_tokenizer, save_checkpoint
+from align.training import fsync_tree, load_model, load_tokenizer, save_checkpoint
 
 
 def run(
@@ -41,6 +41,7 @@ def run(
     shutil.rmtree(partial, ignore_errors=True)
     _write_model(source, partial)
     checked = check_export(source, partial)
+    fsync_tree(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     counts = {"stages": len(lineage(source)), "checked_tokens": checked["tokens"]}

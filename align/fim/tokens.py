@@ -21,7 +21,7 @@ from align.fim.formats import QWEN, encode_fim_row, fim_tokens
 from align.lineage import MANIFEST, lineage, origin
 from align.settings import FimSettings
 from align.stage import Context, Output, Summary
-from align.training import load_model, load_tokenizer, save_checkpoint
+from align.training import fsync_tree, load_model, load_tokenizer, save_checkpoint
 
 _NAMES = (QWEN.prefix, QWEN.middle, QWEN.suffix, "<|fim_pad|>", QWEN.repo, QWEN.file, *QWEN.end)
 _MOST_ROWS = 512
@@ -79,6 +79,7 @@ def run(
     }
     manifest["lineage"] = [*lineage(parent), manifest.copy()]
     write_json(partial / MANIFEST, manifest)
+    fsync_tree(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     curve = [{"step": float(n), "loss": loss} for n, loss in enumerate(losses, 1)]

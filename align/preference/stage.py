@@ -13,7 +13,9 @@ from align.errors import InputError
 from align.preference.rules import RULES, Candidate, Match, normal_form
 from align.settings import PairSettings
 from align.stage import Context, Output, Summary
-from align.tables import read_rows
+from align.tables import read_rows, read_samples
+
+_NEEDED = ("sample_id", "task_id", "messages", "text", "finish_reason", "n_tokens")
 
 
 def run(
@@ -28,7 +30,8 @@ def run(
     """
     messages: dict[str, list[dict[str, str]]] = {}
     groups: dict[str, list[Candidate]] = defaultdict(list)
-    for sample, candidate in _candidates(inputs):
+    unmatched: Counter[str] = Counter()
+    for sample, candidate in _candidates(inputs, unmatched):
         messages[candidate.sample_id] = sample
         groups[candidate.task_id].append(candidate)
     refused: Counter[str] = Counter()
@@ -47,6 +50,11 @@ def run(
                     writer.add(row)
             bar.advance()
     prompts = Counter(_prompt_class(group) for group in groups.values())
+    if not groups:
+        raise InputError(
+            f"none of the {unmatched.total()} samples of {inputs['samples']} has a verdict in "
+            f"{inputs['verdicts']}: give the verdicts of these samples"
+        )
     if not writer.rows:
         raise InputError(
             f"no pair could be built from {len(groups)} prompts ({dict(prompts)}; refused: "
@@ -54,7 +62,7 @@ def run(
         )
     return Summary(
         content_sha=writer.content_sha(),
-        counts={"pairs": writer.rows, "prompts": len(groups), **by_rule},
+        counts={"pairs": writer.rows, "prompts": len(groups), **unmatched, **by_rule},
         details={
             "prompts": dict(prompts),
             "by_rule": dict(by_rule),
@@ -70,15 +78,16 @@ def to_trl(pairs: Iterable[Row]) -> list[Row]:
 
 
 def _candidates(
-    inputs: Mapping[str, Path],
+    inputs: Mapping[str, Path], unmatched: Counter[str]
 ) -> Iterator[tuple[list[dict[str, str]], Candidate]]:
     verdicts = {row["sample_id"]: row for _, row in read_rows(inputs["verdicts"])}
     judgements: dict[str, Row] = {}
     if "judgements" in inputs:
         judgements = {row["sample_id"]: row for _, row in read_rows(inputs["judgements"])}
-    for place, sample in read_rows(inputs["samples"]):
+    for place, sample in read_samples(inputs["samples"], _NEEDED):
         verdict = verdicts.get(sample["sample_id"])
         if verdict is None:
+            unmatched["no_verdict"] += 1
             continue
         if verdict["task_id"] != sample["task_id"]:
             raise InputError(
@@ -95,8 +104,8 @@ def _candidates(
                 strength=verdict["strength"],
                 passed=verdict["passed"] / verdict["total"] if verdict["total"] else 0.0,
                 ended=sample["finish_reason"] == "stop",
-                text=(sample["prefill"] or "") + sample["text"],
-                code=sample["code"],
+                text=(sample.get("prefill") or "") + sample["text"],
+                code=sample.get("code"),
                 n_tokens=sample["n_tokens"],
                 verdict_id=verdict["verdict_id"],
                 judgement_id=judgement["judgement_id"] if judgement else None,

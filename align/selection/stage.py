@@ -13,10 +13,10 @@ from align.artifacts import Row, canonical_json, short_id
 from align.errors import InputError
 from align.settings import SelectSettings
 from align.stage import Context, Output, Summary
-from align.tables import read_rows
+from align.tables import read_rows, read_samples
 
 NOT_EXECUTED = "not_executed"
-_NEEDED = ("sample_id", "task_id", "finish_reason", "text")
+_NEEDED = ("sample_id", "task_id", "messages", "finish_reason", "text")
 UNSOLVED = pa.schema([("task_id", pa.string()), ("samples", pa.int64()), ("outcomes", pa.string())])
 
 
@@ -40,12 +40,7 @@ def run(
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     accepted: dict[str, list[Row]] = defaultdict(list)
     judged: dict[str, list[Row]] = defaultdict(list)
-    for place, sample in read_rows(inputs["samples"]):
-        if missing := [name for name in _NEEDED if sample.get(name) is None]:
-            raise InputError(
-                f"{place}: {', '.join(missing)} is missing: select reads samples as `align sample` "
-                "writes them"
-            )
+    for _, sample in read_samples(inputs["samples"], _NEEDED):
         verdict = verdicts.get(sample["sample_id"])
         outcomes[sample["task_id"]][verdict["outcome"] if verdict else NOT_EXECUTED] += 1
         ended = sample["finish_reason"] == "stop"

@@ -23,6 +23,7 @@ from align.errors import InputError, TrainingError
 from align.lora import lora_config, rows_to_train
 from align.losses import add_loss_head, weighted_nll
 from align.memory import checkpoint_activations
+from align.metrics import Reporter, curve, metric_callbacks
 from align.packing import best_fit, pack
 from align.settings import SftSettings
 from align.sft.mixing import mix
@@ -30,16 +31,13 @@ from align.sft.rows import Source, TokenRow, read_source
 from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.training import (
-    Reporter,
     ResumableTrainer,
     check_devices,
-    curve,
     finish,
     finished,
     last_point,
     load_model,
     load_tokenizer,
-    metric_callbacks,
     stage_seed,
     trainer_arguments,
     training_dtype,

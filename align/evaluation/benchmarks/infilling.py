@@ -46,7 +46,7 @@ def load(name: str, count: int | None) -> Benchmark:
     Raises:
         InputError: The benchmark's data is not there or not as it should be.
     """
-    path = data_file() if name == NAME else _published(name)
+    path = data_file() if name == NAME else published(name)
     rows = read_problems(path)
     chosen = fixed_slice(rows, count, [row["task_id"] for row in rows])
     gaps = {f"{name}:{row['task_id']}": gap for row, gap in _gaps(name, chosen)}
@@ -60,7 +60,12 @@ def load(name: str, count: int | None) -> Benchmark:
     )
 
 
-def _published(name: str) -> Path:
+def published(name: str) -> Path:
+    """Returns the file of a published set.
+
+    Raises:
+        InputError: It is not there.
+    """
     file = f"{NAME}/{PUBLISHED[name][0]}"
     path = resolve_table(file)
     if path is None:
