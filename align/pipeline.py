@@ -232,7 +232,8 @@ class _Compiler:
     def fim(self, settings: FimSettings) -> None:
         from align.fim import corpus_sha
 
-        corpus = External("fim.corpus", Path(), partial(corpus_sha, settings))
+        named = Path(", ".join(settings.corpus))
+        corpus = External("fim.corpus", named, partial(corpus_sha, settings))
         inputs: dict[str, Ref] = {"model": self.start, "corpus": corpus}
         against = self.against("fim.decontaminate", settings.decontaminate, inputs)
         settings = settings.model_copy(update={"decontaminate": against})

@@ -22,8 +22,8 @@ from align.pipeline import External, Instance, Upstream, compile_recipe
 from align.recipe import Recipe
 from align.stage import Output, StageFunction
 
-#: Settings that change nothing of what a stage writes: how fast it works, where a copy goes.
-PASSING_KEYS = frozenset({"concurrency", "workers", "save_steps", "repo"})
+#: Settings that change how fast a stage works, and nothing of what it writes.
+PASSING_KEYS = frozenset({"concurrency", "workers", "save_steps"})
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ class Run:
             if isinstance(ref, External) and present.inputs.get(name) != wanted.inputs[name]:
                 raise ArtifactError(
                     f"{ref.key} ({ref.path}) changed since {self.path(instance.id)} was made from "
-                    "it, but the recipe did not: put the file back, or give the run another name "
-                    "(--set name=...)"
+                    "it, but the recipe did not: put it back as it was, or give the run another "
+                    "name (--set name=...)"
                 )
 
     def walk(self, *, first: str | None = None, last: str | None = None) -> None:

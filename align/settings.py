@@ -415,11 +415,7 @@ class EvalSettings(Settings):
 
 
 class ExportSettings(Settings):
-    """What the exported folder is."""
-
-    repo: str | None = Field(
-        default=None, description="Hub id that `align export --push` uploads to"
-    )
+    """The exported folder; nothing of it is to be set."""
 
 
 class ReportSettings(Settings):

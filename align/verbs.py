@@ -308,20 +308,29 @@ def export(
     model: ModelOption,
     out: OutOption,
     pairs: Annotated[str | None, typer.Option(help="Pairs to export with a dataset card.")] = None,
-    push: Annotated[str | None, typer.Option(metavar="REPO", help="Upload to this Hub id.")] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="REPO", help="Upload the model to this Hub id.")
+    ] = None,
+    push_pairs: Annotated[
+        str | None, typer.Option(metavar="REPO", help="Upload the pairs to this Hub id.")
+    ] = None,
 ) -> None:
     """Writes a model folder that anything loads, with its card, and checks it by reloading it.
 
     Example: align export --model aligned/model --out released --push me/my-coder
     """
+    if push_pairs and not pairs:
+        raise RecipeError("--push-pairs needs --pairs: which pairs are meant?")
     inputs = {"model": model_path(model)}
     if pairs:
         inputs["pairs"] = table_path(pairs)
-    do_stage("export", ExportSettings(repo=push), inputs, out)
-    if push:
-        from align.export import push as upload
+    do_stage("export", ExportSettings(), inputs, out)
+    from align.export import push as upload
 
-        upload(out / "model", push)
+    if push:
+        console.print(f"uploaded: {upload(out / 'model', push)}")
+    if push_pairs:
+        console.print(f"uploaded: {upload(out / 'pairs', push_pairs, 'dataset')}")
 
 
 def report(
