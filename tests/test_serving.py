@@ -18,6 +18,7 @@ import pytest
 from align import guard, serving
 from align.completions import Completion, Request, Sampler, ServedModel, complete
 from align.errors import CheckpointError, ServingError
+from align.fim import complete as fill
 from align.serving import Servers, served_name
 from align.settings import ServingSettings
 from tests.live import Proxy
@@ -182,6 +183,19 @@ def test_what_was_in_flight_when_a_server_died_is_answered_by_the_next_one(
         assert sorted(answers) == list(range(40))
         assert proxy.asked <= 40 + 8 * 3
     assert killed and not any(map(alive, killed))
+
+
+@vllm
+def test_a_gap_is_filled_alike_by_a_server_and_in_process(
+    live_servers: Servers, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nobody is asked for this machine
+    url = live_servers.model(model_folder)
+    gap = ("def add_one(x):\n    return", "\n\nprint(add_one(1))\n")
+    here = fill(model_folder, *gap, max_tokens=24)
+    assert fill(model_folder, *gap, max_tokens=24, endpoint=url) == here
+    with pytest.raises(ServingError, match="gave no completion"):
+        fill(model_folder, *gap, endpoint="http://127.0.0.1:9/v1")
 
 
 PARENT = """

@@ -12,6 +12,7 @@ import httpx
 from align.chat import Tokenizer
 from align.errors import ServingError
 from align.fim.formats import RepoContext, encode_fim_prompt, fim_stop_ids
+from align.serving import is_loopback
 
 _TELLING = 8
 """A copy of what follows the gap is one from so many characters on."""
@@ -161,7 +162,7 @@ def _ask(
     url: str, ids: list[int], stops: Sequence[int], max_tokens: int, temperature: float
 ) -> list[int]:
     try:
-        with httpx.Client(timeout=_TIMEOUT) as client:
+        with httpx.Client(timeout=_TIMEOUT, trust_env=not is_loopback(url)) as client:
             models = client.get(f"{url}/models").raise_for_status().json()["data"]
             body = {
                 "model": models[0]["id"],
