@@ -132,7 +132,7 @@ def do_stage(
             with RunContext(
                 folder,
                 seed=seed,
-                sandbox=sandbox or SandboxSettings(),
+                sandbox=sandbox or parse_settings(SandboxSettings, {}, "environment"),
                 serving=serving or ServingSettings(),
             ) as context:
                 context.stage = stage
@@ -144,7 +144,11 @@ def do_stage(
         manifest = read_manifest(folder) or {}
         if one_file and table is not None:
             _all_files(folder, table, out)
-            shutil.rmtree(folder)
+            # Away at once: a half of it must not be taken for the whole by the next command.
+            trash = folder.with_name(f"{folder.name}.done")
+            shutil.rmtree(trash, ignore_errors=True)
+            folder.rename(trash)
+            shutil.rmtree(trash)
     _print_counts(out, manifest["counts"], manifest["seconds"])
 
 

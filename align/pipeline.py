@@ -276,7 +276,8 @@ def compile_recipe(recipe: Recipe, base: Path) -> list[Instance]:
         CheckpointError: The start checkpoint is not to be had.
     """
     sft = recipe.sft
-    if recipe.serving.endpoint and (sft.coarse or sft.fine or sft.mixed or recipe.dpo):
+    trains = sft.coarse or sft.fine or sft.mixed or (recipe.dpo and recipe.eval)
+    if recipe.serving.endpoint and trains:
         raise RecipeError(
             f"serving.endpoint = {recipe.serving.endpoint} serves one model, but every checkpoint "
             "of this recipe has to be: leave the key out; a judge elsewhere is judge.endpoint"

@@ -73,7 +73,7 @@ class Recipe(Settings):
         description="which stages' merged weights stay on disk when nothing needs them",
     )
     shards: ShardSettings = ShardSettings()
-    sandbox: SandboxSettings = SandboxSettings()
+    sandbox: SandboxSettings = Field(default_factory=SandboxSettings)
     serving: ServingSettings = ServingSettings()
     data: DataSettings
     fim: FimSettings | None = None

@@ -251,12 +251,15 @@ class Run:
         keep = self.recipe.keep
         if keep == "all":
             return
-        trained = [i for i in self.instances if i.trains and read_manifest(self.path(i.id))]
+        # A manifest may be one of other settings, whose stage this walk has yet to do again.
+        done = {step.instance.id for step in self.plan() if step.state == "done"}
+        trained = [i for i in self.instances if i.trains and i.id in done]
         for instance in trained[: -(1 if keep == "last" else keep)]:
             weights = Upstream(instance.id, "model")
             readers = [i for i in self.instances if weights in i.inputs.values()]
             folder = self.path(instance.id)
-            if all(read_manifest(self.path(reader.id)) for reader in readers):
+            if all(reader.id in done for reader in readers):
+                shutil.rmtree(folder / ".model.pruned", ignore_errors=True)
                 with suppress(FileNotFoundError):
                     # At once, so that a kill leaves no half of a model under its name.
                     (folder / "model").rename(folder / ".model.pruned")

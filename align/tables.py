@@ -131,7 +131,8 @@ def _tables_below(folder: Path) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     tables = [path for path in files if path.name.endswith(_TABLE_ENDINGS)]
-    others = [path for path in files if path.name.endswith(_OTHER_DATA) and path not in tables]
+    read = set(tables)
+    others = [path for path in files if path.name.endswith(_OTHER_DATA) and path not in read]
     if others:
         raise InputError(
             f"{others[0]} is of a kind that is not read ({', '.join(_TABLE_ENDINGS)} are): convert "

@@ -145,6 +145,7 @@ def test_an_unknown_benchmark_is_an_error() -> None:
         ("std::vector<int> twice(const std::vector<int>& xs) {", "twice(xs)"),
         ("def f(a,  # first, one\n      b):  # last", "f(a, b)"),
         ("void f(int a, // one, two\n  int b /* three, four */) {", "f(a, b)"),
+        ('def f(url="http://x", n=1):', "f(url, n)"),
         ("const f = async (a, b = (1, 2)) => a", "f(a, b)"),
     ],
 )

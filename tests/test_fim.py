@@ -166,6 +166,8 @@ def test_imports_come_first_then_what_is_near() -> None:
     twins = Neighbours("shop", ["a/utils.py", "app/utils.py", "app/views.py"])
     near = twins.order("app/views.py", b"from .utils import f\n")
     assert near[0] == "app/utils.py", "of files with one name the nearest is meant"
+    pair = Neighbours("c", ["src/foo.c", "src/a.c", "include/foo.h"])
+    assert pair.order("src/foo.c", b'#include "foo.h"\n')[0] == "include/foo.h", "never itself"
     go = Neighbours("srv", ["cmd/main.go", "pkg/store.go", "api/http.go", "cmd/flags.go"])
     block = b'import (\n\t"fmt"\n\t"srv/pkg/store"\n)\n'
     assert go.order("cmd/main.go", block)[0] == "pkg/store.go"
@@ -249,6 +251,9 @@ def test_a_trained_model_fills_a_gap_and_stops(model: Path) -> None:
     assert complete(model, "def plus_3(x):\n    return", "\nprint(1)\n") == " x + 3\n"
 
 
+WORDS = "and so on " * 40
+
+
 @pytest.mark.parametrize(
     ("answer", "prefix", "suffix", "middle"),
     [
@@ -260,6 +265,14 @@ def test_a_trained_model_fills_a_gap_and_stops(model: Path) -> None:
         ("a = 1\n    return a * 2\nf()", "    ", "\n    return a * 2\n", "a = 1"),
         ("x)", "f(", ")", "x)"),
         ("Sure, here is the code:\n```python\nx + 1\n```\nIt adds.", "return ", "\n", "x + 1\n"),
+        ("return a + b\n```python\nprint(1)\n```", "", "\n", "return a + b\n"),
+        ("if x is None:\n```\n", "    ", "\n", "if x is None:\n"),
+        (
+            "word (" + "and so on " * 40 + "\n```\nx\n```",
+            "",
+            "\n",
+            "word (" + "and so on " * 40 + "\n",
+        ),
         ("Here it is:\n```\nx + 1\n```", "return ", "\n", "x + 1\n"),
         # a copy is whole lines, and more than one of them
         (
@@ -312,6 +325,10 @@ SPAN = Gap("def f(x):\n    y = ", "x + 1\n    z = 2", "\n    return y * z\n", on
         (LINE, "    here = is_it(the, line) or sure\n", "stop", []),
         (SHORT, "x + 1)\n\nf(2)\n", "stop", ["suffix_bleed"]),
         (SHORT, "(x + 1)", "stop", []),
+        (LINE, "    return a if b else c\n", "stop", []),
+        (LINE, "    if x is not None and y:\n", "stop", []),
+        (LINE, "    ok, err = f(x)\n", "stop", []),
+        (LINE, "    explanation = 1\n", "stop", []),
         (SPAN, "x + 1\n    z = 2", "stop", []),
         (SPAN, "x + 1\n    z = 2\n    return y * z\n", "stop", ["suffix_bleed"]),
         (

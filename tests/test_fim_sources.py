@@ -135,7 +135,16 @@ def test_code_about_licences_is_no_licence(tmp_path: Path) -> None:
     for name in ("license_header.py", "license.js", "license_template.txt", "licenses.json"):
         (tmp_path / name).write_text(mit)
         assert FolderLicences(tmp_path).of(tmp_path) == "NOASSERTION", name
-    for name in ("LICENSE", "LICENSE.md", "LICENSE-MIT", "COPYING.txt", "licence"):
+    names = (
+        "LICENSE",
+        "LICENSE.md",
+        "LICENSE-MIT",
+        "COPYING.txt",
+        "licence",
+        "COPYING3",
+        "LICENSE2.txt",
+    )
+    for name in names:
         (tmp_path / name).write_text(mit)
         assert FolderLicences(tmp_path).of(tmp_path) == "MIT", name
         (tmp_path / name).unlink()

@@ -185,17 +185,17 @@ def test_samples_that_do_not_fit_are_explained(tmp_path: Path) -> None:
     twins = [sample("a", GOOD), sample("a", BAD)]
     with pytest.raises(InputError, match=r"row 1: sample a stands already at .*row 0"):
         build(tmp_path / "twins", twins, [verdict("a", "accepted")])
-    with pytest.raises(InputError, match=r"row 0: messages, finish_reason is missing"):
-        lean = sample("a", GOOD, messages=None, finish_reason=None)
+    with pytest.raises(InputError, match=r"row 0: finish_reason is missing"):
+        lean = sample("a", GOOD, finish_reason=None)
         build(tmp_path / "lean", [lean], [verdict("a", "accepted")])
-    with pytest.raises(InputError, match=r"none of the 1 samples .* has a verdict in"):
+    with pytest.raises(InputError, match=r"none of the 1 samples .*'no_verdict': 1"):
         build(tmp_path / "strangers", [sample("a", GOOD)], [verdict("b", "accepted")])
     summary, _ = build(
         tmp_path / "some",
-        [sample("a", GOOD), sample("b", BAD), sample("c", BAD)],
-        [verdict("a", "accepted"), verdict("b", "wrong_answer")],
+        [sample("a", GOOD), sample("b", BAD), sample("c", BAD), sample("d", GOOD, messages=None)],
+        [verdict("a", "accepted"), verdict("b", "wrong_answer"), verdict("d", "accepted")],
     )
-    assert summary.counts["no_verdict"] == 1
+    assert (summary.counts["no_verdict"], summary.counts["raw_prompt"]) == (1, 1)
 
 
 def test_a_verdict_of_another_task_is_refused(tmp_path: Path) -> None:

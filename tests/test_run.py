@@ -210,6 +210,43 @@ def test_merged_weights_go_as_soon_as_nothing_needs_them(
     assert world.calls == []
 
 
+def test_weights_stay_while_a_stage_of_old_settings_waits_to_be_done_again(
+    world: World,
+) -> None:
+    """`a -> b` and a reader of a's weights behind b, as evaluations are: all are done again."""
+
+    def instances() -> list[Instance]:
+        source = External("data.rows[0]", world.source, lambda: path_sha(world.source))
+        weights = {"model": Upstream("a", "model")}
+        return [
+            Instance("a", "sft", "", world.settings["first"], {"rows": source}),
+            Instance("b", "sft", "", SelectSettings(), weights),
+            Instance("reader", "reader", "", SelectSettings(), weights),
+        ]
+
+    world.instances = instances  # type: ignore[method-assign]
+    stage = world.stage
+
+    def looking(name: str) -> Callable[..., Summary]:
+        run = stage(name)
+
+        def checked(
+            settings: Any, inputs: Mapping[str, Path], out: Output, context: Context
+        ) -> Summary:
+            assert all(path.exists() for path in inputs.values()), inputs
+            return run(settings, inputs, out, context)
+
+        return checked
+
+    world.stage = looking  # type: ignore[method-assign]
+    align.run.stage_function = looking  # undone by the fixture's monkeypatch
+    world.run(keep="last").walk()
+    world.settings["first"] = SelectSettings(per_task=7)
+    world.run(keep="last").walk()
+    assert world.calls == ["a", "b", "reader"] * 2
+    assert not (world.folder / "runs/toy/a/model").exists()
+
+
 def test_from_asks_that_what_comes_before_is_done_not_only_begun(world: World) -> None:
     world.fail_in = "second"
     with pytest.raises(ArtifactError):

@@ -18,7 +18,7 @@ _NAME_FIRST = re.compile(
 _TYPE_FIRST = re.compile(
     r"\b(?!return\b|new\b|else\b)[A-Za-z_][\w<>\[\],.:]{0,60}[\s&*]{1,8}(\w{1,60})\s{0,8}\("
 )
-_COMMENT = re.compile(r"(?:#|//)[^\n]{0,400}|/\*.{0,400}?\*/", re.DOTALL)
+_COMMENT = re.compile(r"(?:#|(?<!:)//)[^\n]{0,400}|/\*.{0,400}?\*/", re.DOTALL)
 _BODY = re.compile(r"\s{0,80}(?:const\b|noexcept\b|throws\s[\w.,\s]{1,200})?\s{0,80}\{")
 _NOT_PARAMETERS = frozenset({"self", "cls", "this"})
 _ANNOTATION = re.compile(r"(?<!:):(?!:)")

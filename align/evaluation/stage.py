@@ -13,6 +13,7 @@ from align.errors import ArtifactError, InputError, TrainingError
 from align.evaluation.benchmarks import held_out, humaneval, infilling
 from align.evaluation.benchmarks.base import Benchmark
 from align.evaluation.results import score
+from align.fim.formats import fim_tokens
 from align.rows import SAMPLE, VERDICT
 from align.sampling.policy import Policy, load_policy
 from align.sampling.samples import policy_sampler, sample
@@ -88,13 +89,11 @@ def run(
 
 
 def _can_ask(benchmark: Benchmark, policy: Policy, context: Context, skips: Skips) -> bool:
-    """Says whether a model can be put a benchmark's questions; one without FIM tokens has no gap.
-
-    Raises:
-        InputError: It can't, and no other stage gives it what it lacks.
-    """
+    """Says whether a model can be put a benchmark's questions: gaps need FIM tokens."""
+    if benchmark.name not in infilling.NAMES:
+        return True
     try:
-        benchmark.problems[0].render(policy.tokenizer)
+        fim_tokens(policy.tokenizer)
     except TrainingError as error:
         context.warn(f"{benchmark.name} is not measured on {policy.folder}: {error}")
         skips.add("not_measured", benchmark.name, str(error))

@@ -16,9 +16,7 @@ from align.serving import is_loopback
 
 _TELLING = 8
 """A copy of what follows the gap is one from so many characters on."""
-_FENCE = re.compile(r"^[ \t]*```([\w+#-]*)[ \t]*\n", re.MULTILINE)
-_LEAD = re.compile(r"[A-Za-z'\"*][^\n(\[{=]*(?: [^\n(\[{=]*)+[:.!]\**")
-"""A sentence before a fence; code has brackets or an equals sign, or no blank."""
+_FENCE = re.compile(r"^[ \t]*```[\w+#-]*[ \t]*\n", re.MULTILINE)
 _NEUTRAL = {"top_p": 1.0, "repetition_penalty": 1.0}
 """A checkpoint's own sampling settings are made for chats."""
 _TIMEOUT = httpx.Timeout(300.0, connect=10.0)
@@ -84,7 +82,7 @@ def cut_at_boundaries(text: str, prefix: str, suffix: str) -> str:
         suffix: Text behind it.
     """
     opening = _FENCE.search(text)
-    if opening and (opening[1] or _is_prose(text[: opening.start()])):
+    if opening and _leads_to_code(text[: opening.start()]):
         text = text[opening.end() :]
         last = prefix.rpartition("\n")[2]
         if last.strip() and text.startswith(last):
@@ -98,9 +96,14 @@ def cut_at_boundaries(text: str, prefix: str, suffix: str) -> str:
     return text
 
 
-def _is_prose(text: str) -> bool:
-    """Says whether what stands before a fence leads to it: nothing, or a sentence and a colon."""
-    return not text.strip() or _LEAD.fullmatch(text.strip()) is not None
+def _leads_to_code(text: str) -> bool:
+    """Says whether what stands before a fence leads to it: nothing, or sentences."""
+    words = text.split()
+    if not words:
+        return True
+    first = words[0].strip("\"'*,:!.").lower()
+    begins = text.lstrip()[0].isupper() or first in ("here", "here's", "sure", "this", "the", "to")
+    return begins and len(words) > 1 and words[-1].rstrip("*").endswith((":", ".", "!"))
 
 
 def _copy_of(suffix: str, text: str) -> int | None:
@@ -120,7 +123,8 @@ def _copy_of(suffix: str, text: str) -> int | None:
         if begins or (inside and not suffix.startswith("\n") and line.strip() != ahead[0]):
             behind = [each.rstrip() for each in lines[number + 1 :] if each.strip()]
             pairs = list(zip(behind, ahead[1:], strict=False))
-            cut_off = bool(pairs) and ahead[len(pairs)].startswith(pairs[-1][0])
+            ends = len(pairs) == len(behind) and not text.endswith("\n")
+            cut_off = bool(pairs) and ends and ahead[len(pairs)].startswith(pairs[-1][0])
             same = all(one == other for one, other in (pairs[:-1] if cut_off else pairs))
             if same and (pairs or len(ahead) == 1):
                 return place + (0 if begins else line.rindex(ahead[0]))

@@ -96,6 +96,8 @@ class Neighbours:
         # `from a.b import c` names c in a/b.py or a/b/c.py
         for name in dict.fromkeys((target, target[:-1])):
             for path in self._by_name.get(name[-1], ()) if name else ():
+                if path == importer:
+                    continue  # `foo.c` includes `foo.h`
                 shared = _shared_end(_module(path), name)
                 if shared > longest:
                     best, longest = [], shared

@@ -20,7 +20,7 @@ _TAG = re.compile(rb"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+() -]{2,120})")
 TAG_WITHIN = 4096
 """Bytes of a file in which its tag stands."""
 _FILES = re.compile(
-    r"((un)?licen[cs]es?|copying)([-_.](?!header|template|check|test)[\w.+-]*)?", re.IGNORECASE
+    r"((un)?licen[cs]es?|copying)\d*([-_.](?!header|template|check|test)[\w.+-]*)?", re.IGNORECASE
 )
 """Names of licence texts; `license_header.py` and the like are code about licences."""
 _NO_TEXT = frozenset(ending for each in ENDINGS.values() for ending in each) | {

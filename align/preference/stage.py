@@ -15,7 +15,7 @@ from align.settings import PairSettings
 from align.stage import Context, Output, Summary
 from align.tables import read_rows, read_samples
 
-_NEEDED = ("sample_id", "task_id", "messages", "text", "finish_reason", "n_tokens")
+_NEEDED = ("sample_id", "task_id", "text", "finish_reason", "n_tokens")
 
 
 def run(
@@ -52,8 +52,8 @@ def run(
     prompts = Counter(_prompt_class(group) for group in groups.values())
     if not groups:
         raise InputError(
-            f"none of the {unmatched.total()} samples of {inputs['samples']} has a verdict in "
-            f"{inputs['verdicts']}: give the verdicts of these samples"
+            f"none of the {unmatched.total()} samples of {inputs['samples']} has messages and a "
+            f"verdict in {inputs['verdicts']} ({dict(unmatched)}): give these samples' verdicts"
         )
     if not writer.rows:
         raise InputError(
@@ -88,6 +88,9 @@ def _candidates(
         verdict = verdicts.get(sample["sample_id"])
         if verdict is None:
             unmatched["no_verdict"] += 1
+            continue
+        if sample.get("messages") is None:
+            unmatched["raw_prompt"] += 1
             continue
         if verdict["task_id"] != sample["task_id"]:
             raise InputError(

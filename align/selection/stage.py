@@ -16,7 +16,7 @@ from align.stage import Context, Output, Summary
 from align.tables import read_rows, read_samples
 
 NOT_EXECUTED = "not_executed"
-_NEEDED = ("sample_id", "task_id", "messages", "finish_reason", "text")
+_NEEDED = ("sample_id", "task_id", "finish_reason", "text")
 UNSOLVED = pa.schema([("task_id", pa.string()), ("samples", pa.int64()), ("outcomes", pa.string())])
 
 
@@ -43,7 +43,8 @@ def run(
     for _, sample in read_samples(inputs["samples"], _NEEDED):
         verdict = verdicts.get(sample["sample_id"])
         outcomes[sample["task_id"]][verdict["outcome"] if verdict else NOT_EXECUTED] += 1
-        ended = sample["finish_reason"] == "stop"
+        # A raw prompt makes no chat row.
+        ended = sample["finish_reason"] == "stop" and sample.get("messages") is not None
         if verdict is None:
             if ended and sample["sample_id"] in scores:
                 judged[sample["task_id"]].append(sample)

@@ -9,11 +9,18 @@ from dataclasses import dataclass
 from align.artifacts import Row
 
 _FENCE = "```"
-_SENTENCE = re.compile(r"\s*[\"'*#/-]*\s*[A-Za-z][\w'-]*(?:[,!.]? [\w'`-]+){4,}[.:!?,]?[\"']*\s*")
+_WORDS = r"(?:[,!.]? [\w'`-]+){4,}"
+_SENTENCE = re.compile(
+    rf"[\"'*#/-]*\s*(?:[A-Z][\w'-]*{_WORDS}[.:!?,]?"
+    r"|(?!(?:if|for|while|with|return|assert|import|from|print|del|yield|raise|not|else|elif)\b)"
+    rf"[a-z][\w'-]*{_WORDS}[.!?])[\"']*"
+)
+"""Five words or more; with a small letter first, no keyword, and a stop at the end, unlike code."""
 _LEAD = re.compile(
-    r"\s*(?:(?:sure|certainly|of course|okay|ok)[,.!]|here(?:'s| is| are)\b"
-    r"|to (?:fix|complete|fill)\b|this (?:code|function|line|will|is)\b|explanation\b|note that\b"
-    r"|the (?:missing|following|code|function|correct)\b|in this (?:code|example|function)\b).*",
+    r"(?:sure|certainly|of course|okay|ok)[,.!] [^=(]*|explanation:.*"
+    r"|(?:here(?:'s| is| are)|to (?:fix|complete|fill)|this (?:code|function|line|will|is)"
+    r"|note that|the (?:missing|following|code|function|correct)"
+    r"|in this (?:code|example|function))\b.*",
     re.IGNORECASE,
 )
 """How models begin to talk; such words begin no line of code."""
