@@ -268,10 +268,10 @@ WORDS = "and so on " * 40
         ("return a + b\n```python\nprint(1)\n```", "", "\n", "return a + b\n"),
         ("if x is None:\n```\n", "    ", "\n", "if x is None:\n"),
         (
-            "word (" + "and so on " * 40 + "\n```\nx\n```",
+            f"word ({WORDS}\n```\nx\n```",
             "",
             "\n",
-            "word (" + "and so on " * 40 + "\n",
+            f"word ({WORDS}\n",
         ),
         ("Here it is:\n```\nx + 1\n```", "return ", "\n", "x + 1\n"),
         # a copy is whole lines, and more than one of them
