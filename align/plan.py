@@ -125,9 +125,10 @@ def _seconds(instance: Instance, model: Shape, rate: float, rows: int, tasks: in
     decode = 2 * model.parameters / (0.25 * rate)
     prefill = 2 * model.parameters / (0.5 * rate)
     if isinstance(settings, SftSettings):
-        used = min(rows, settings.max_rows or rows) * settings.epochs
+        used = min(rows, settings.max_rows or rows) * _TOKENS_OF_A_ROW
+        tokens = min(used, settings.max_tokens or used) * settings.epochs
         work = 4 if settings.lora else 6
-        return 15 + used * _TOKENS_OF_A_ROW * work * model.parameters / (0.5 * rate)
+        return 15 + tokens * work * model.parameters / (0.5 * rate)
     if isinstance(settings, DpoSettings):
         pairs = (settings.max_pairs or tasks) * settings.epochs
         tokens = 2 * pairs * (_TOKENS_OF_A_PROMPT + _TOKENS_OF_A_ROW)

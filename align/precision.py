@@ -1,8 +1,7 @@
 """In which floating-point type a model is computed: the one asked for, or the one fast here.
 
 Processors without instructions for bfloat16 products emulate them, four to eight times slower than
-float32 (AVX2, measured); those that have them compute in bfloat16 about twice as fast, in half of
-the memory.
+float32 (measured with AVX2: docs/benchmarks.md); those that have them need half of the memory.
 """
 
 from __future__ import annotations
