@@ -31,27 +31,30 @@ _TIMEOUT = httpx.Timeout(connect=10.0, read=900.0, write=60.0, pool=None)
 
 @dataclass(frozen=True)
 class Sampler:
-    """What every request of one job has in common.
+    """How an answer is drawn.
 
     Attributes:
         temperature: 0 is greedy.
         top_p: Share of the probability mass that is kept.
         max_tokens: Most tokens of an answer; the model's context may end it sooner.
         stop_token_ids: Tokens that end an answer, beside the model's own end of text.
+        stop: Texts that end an answer; what comes of them is not in its text.
     """
 
     temperature: float
     top_p: float
     max_tokens: int
     stop_token_ids: tuple[int, ...]
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Request(Generic[KeyT]):
-    """One prompt as token ids, its seed, and whatever the caller knows it by."""
+    """One prompt as token ids, how it is answered, and whatever the caller knows it by."""
 
     key: KeyT
     prompt_ids: Sequence[int]
+    sampler: Sampler
     seed: int
 
 
@@ -63,7 +66,7 @@ class Completion:
         text: The raw text, special tokens included, without the token that ended it.
         token_ids: All generated tokens, with the one that ended the answer.
         finish_reason: `stop` or `length`.
-        stop_reason: The token id that ended it; None for the model's own end of text.
+        stop_reason: The token id or the text that ended it; None for the model's own end of text.
         sum_logprob: Sum of the tokens' log-probs in nats, before temperature.
     """
 
@@ -119,7 +122,6 @@ def complete(
     servers: ModelServers,
     folder: Path,
     requests: Iterable[Request[KeyT]],
-    sampler: Sampler,
     *,
     concurrency: int,
     done: Callable[[Request[KeyT], Completion, ServedModel], None],
@@ -130,14 +132,13 @@ def complete(
         servers: Where a server of the model comes from, again after a fault.
         folder: The checkpoint.
         requests: Taken one by one, as there is room.
-        sampler: What they have in common.
         concurrency: Requests in flight.
         done: Called with each answer; an error in it ends everything.
 
     Raises:
         ServingError: A request was refused, or failed after all resends.
     """
-    job = _Job(iter(requests), sampler, concurrency, done)
+    job = _Job(iter(requests), concurrency, done)
     while not job.finished:
         # Outside the event loop, so that Ctrl-C ends a server's start at once.
         server = look_up(servers, folder)
@@ -152,14 +153,12 @@ class _Job(Generic[KeyT]):
     def __init__(
         self,
         requests: Iterator[Request[KeyT]],
-        sampler: Sampler,
         concurrency: int,
         done: Callable[[Request[KeyT], Completion, ServedModel], None],
     ) -> None:
         self.finished = False
         self._requests = requests
         self._again: deque[tuple[Request[KeyT], int]] = deque()
-        self._sampler = sampler
         self._concurrency = concurrency
         self._done = done
         self._lost = False
@@ -212,7 +211,7 @@ class _Job(Generic[KeyT]):
     async def _send(
         self, client: httpx.AsyncClient, server: ServedModel, request: Request[KeyT]
     ) -> Completion:
-        payload = _payload(server.name, request, self._sampler)
+        payload = _payload(server.name, request)
         try:
             response = await client.post(f"{server.url}/completions", json=payload)
         except httpx.TransportError as error:
@@ -230,7 +229,8 @@ async def _alive(client: httpx.AsyncClient, server: ServedModel) -> bool:
     return response.status_code == 200
 
 
-def _payload(model: str, request: Request[Any], sampler: Sampler) -> dict[str, Any]:
+def _payload(model: str, request: Request[Any]) -> dict[str, Any]:
+    sampler = request.sampler
     return {
         "model": model,
         "prompt": list(request.prompt_ids),
@@ -239,6 +239,7 @@ def _payload(model: str, request: Request[Any], sampler: Sampler) -> dict[str, A
         "top_p": sampler.top_p,
         "max_tokens": sampler.max_tokens,
         "stop_token_ids": list(sampler.stop_token_ids),
+        "stop": list(sampler.stop),
         "skip_special_tokens": False,
         "return_token_ids": True,
         "logprobs": 0,  # the sampled token's own, no alternatives

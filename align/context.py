@@ -142,6 +142,11 @@ class RunContext:
         self._log.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
         self._log.flush()
 
+    def say(self, message: str) -> None:
+        """Tells the user something worth knowing before the stage is done, and logs it."""
+        self.log("note", message=message)
+        console.print(f"  {escape(message)}")
+
     def warn(self, message: str) -> None:
         """Tells the user something that is not an error, and logs it."""
         self.log("warning", message=message)

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from align.alone import do_stage, model_path, settings_of, table_path
+from align.benchmark_files import KNOWN_BENCHMARKS
 from align.context import console
 from align.errors import RecipeError
 from align.manifest import read_manifest
-from align.settings import KNOWN_BENCHMARKS, DataSettings
+from align.settings import DataSettings
 from align.tables import resolve_table
 from align.verbs import ModelOption, SeedOption, SetOption
 

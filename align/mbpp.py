@@ -12,18 +12,37 @@ from sandbox import TaskError
 
 TRAIN_IDS = range(601, 975)
 """Task ids of the train split; 1 to 10 are few-shot prompts, the others are there to evaluate."""
+TEST_IDS = range(11, 511)
+"""Task ids of the test split."""
+VALIDATION_IDS = range(511, 601)
+"""Task ids of the validation split."""
 
 
 def as_task(row: Mapping[str, Any]) -> Row:
     """Returns a row as the task that it describes: itself, or what an MBPP row says.
-
-    The prompt of an MBPP row is its text with the first assertion, which names the function.
 
     Raises:
         TaskError: The row is damaged, or of another split than the one to train on.
     """
     if not ("test_list" in row and "code" in row and ("text" in row or "prompt" in row)):
         return dict(row)
+    task = mbpp_task(row)
+    if row["task_id"] not in TRAIN_IDS:
+        raise TaskError(
+            f"MBPP {row['task_id']} is not of the train split ({TRAIN_IDS[0]} to {TRAIN_IDS[-1]}): "
+            "whoever trains on it can't measure by MBPP any more"
+        )
+    return task
+
+
+def mbpp_task(row: Mapping[str, Any]) -> Row:
+    """Returns a row of MBPP, of any split and release, as a task.
+
+    Its prompt is its text with the first assertion, which names the function.
+
+    Raises:
+        TaskError: The row is damaged.
+    """
     number, asserts = row.get("task_id"), row["test_list"]
     text = row.get("text") or row.get("prompt")
     setup = row.get("test_setup_code") or row.get("test_imports") or []
@@ -37,11 +56,6 @@ def as_task(row: Mapping[str, Any]) -> Row:
     ):
         raise TaskError(
             "an MBPP row needs a number as task_id, a text, code and a test_list of texts"
-        )
-    if number not in TRAIN_IDS:
-        raise TaskError(
-            f"MBPP {number} is not of the train split ({TRAIN_IDS[0]} to {TRAIN_IDS[-1]}): whoever "
-            "trains on it can't measure by MBPP any more"
         )
     prompt = (
         f"{str(text).strip()}\nYour code should pass this test:\n\n```python\n{asserts[0]}\n```"

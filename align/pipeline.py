@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from align.benchmark_files import KNOWN_BENCHMARKS
 from align.errors import CheckpointError, InputError, RecipeError
 from align.manifest import path_sha
 from align.recipe import Recipe
 from align.settings import (
-    KNOWN_BENCHMARKS,
     FimSettings,
     JudgeSettings,
     Settings,

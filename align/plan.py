@@ -144,7 +144,7 @@ def _seconds(instance: Instance, model: Shape, rate: float, rows: int, tasks: in
             settings.rationale_tokens * decode + 2 * _TOKENS_OF_A_PROMPT * prefill
         )
     if isinstance(settings, EvalSettings):
-        problems = sum(number or _PROBLEMS for number in settings.benchmarks.values())
+        problems = settings.n * sum(number or _PROBLEMS for number in settings.benchmarks.values())
         tokens = problems * settings.max_tokens / 3
         return _SERVER_START_S / 2 + tokens * decode + problems * _TOKENS_OF_A_PROMPT * prefill
     return 10.0

@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from align.benchmark_files import KNOWN_BENCHMARKS, find_benchmark
 from align.errors import InputError, RecipeError
 from align.settings import (
-    KNOWN_BENCHMARKS,
     DataSettings,
     DpoSettings,
     EvalSettings,
@@ -265,13 +265,11 @@ def _check_eval(recipe: Recipe) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
             raise RecipeError(f"eval.benchmarks.{name} is not known; {hint}")
-        from align.evaluation.benchmarks import infilling
-
-        if name in infilling.PUBLISHED:
+        if name in KNOWN_BENCHMARKS:
             try:
-                infilling.published(name)
+                find_benchmark(name)
             except InputError as error:
-                raise RecipeError(str(error)) from error
+                raise RecipeError(f"eval.benchmarks: {error}") from error
     made = ["start", *(n for n in ("coarse", "fine", "mixed") if getattr(recipe.sft, n))]
     made += ["dpo"] if recipe.dpo else []
     for index, name in enumerate(recipe.eval.checkpoints or ()):

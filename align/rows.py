@@ -43,6 +43,7 @@ SAMPLE = pa.schema(
                     ("temperature", pa.float64()),
                     ("top_p", pa.float64()),
                     ("max_tokens", pa.int64()),
+                    ("stop", pa.list_(pa.string())),
                     ("seed", pa.int64()),
                     ("engine", pa.string()),
                 ]

@@ -142,15 +142,6 @@ class QualitySettings(Settings):
         return self
 
 
-#: Benchmarks that need no file: they come with a package.
-KNOWN_BENCHMARKS = (
-    "humaneval",
-    "humaneval_infilling",
-    "humaneval_infilling_single_line",
-    "humaneval_infilling_random_span_light",
-)
-
-
 class DataSettings(Settings):
     """Instruction rows and tasks: where from, what is taken out, what is held out."""
 
@@ -391,7 +382,7 @@ class DpoSettings(Settings):
     save_steps: Positive = 50
 
 
-EvalPrompt = Literal["own", "qwen"]
+EvalPrompt = Literal["own", "qwen", "evalplus", "raw"]
 
 
 class EvalSettings(Settings):
@@ -399,8 +390,8 @@ class EvalSettings(Settings):
 
     benchmarks: dict[str, Positive | None] = Field(
         default={"humaneval": None},
-        description="`humaneval`, `humaneval_infilling` (own lines; with `_single_line` and "
-        "`_random_span_light` the published sets), `held_out`: problems taken (null: all)",
+        description="benchmarks by name, as `align eval ls` lists them, or `held_out`, each with "
+        "the problems that are taken (null: all)",
     )
     checkpoints: list[Literal["start", "coarse", "fine", "mixed", "dpo"]] | None = Field(
         default=None,
@@ -408,10 +399,20 @@ class EvalSettings(Settings):
     )
     prompt: EvalPrompt = Field(
         default="own",
-        description="how HumanEval is put: `own`, or `qwen`, by which Qwen2.5-Coder was published",
+        description="how a function is asked for: `own`; `qwen`, by which Qwen2.5-Coder was "
+        "published; `evalplus`, its prompt for instruct models; `raw`, for base models",
     )
+    n: Positive = Field(default=1, description="answers to each problem")
+    temperature: Annotated[float, Field(ge=0)] = Field(default=0.0, description="0 is greedy")
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Positive = 400
     concurrency: Positive = 64
+
+    @model_validator(mode="after")
+    def _draws_differ(self) -> EvalSettings:
+        if self.n > 1 and self.temperature == 0:
+            raise ValueError("n answers at temperature 0 are one and the same: raise it, or n: 1")
+        return self
 
 
 class ExportSettings(Settings):

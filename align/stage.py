@@ -111,6 +111,9 @@ class Context(Protocol):
     def log(self, event: str, **fields: Any) -> None:
         """Appends one line to the run's `log.jsonl`."""
 
+    def say(self, message: str) -> None:
+        """Tells the user something worth knowing before the stage is done, and logs it."""
+
     def warn(self, message: str) -> None:
         """Tells the user something that is not an error, and logs it."""
 

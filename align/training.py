@@ -263,17 +263,11 @@ def finish(
         shutil.rmtree(adapter, ignore_errors=True)
         cast(PeftModel, trainer.model).save_pretrained(str(adapter))
         trainer.model = None
-        wrapped = PeftModel.from_pretrained(load_model(parent, "float32"), adapter)
-        model = wrapped.merge_and_unload(safe_merge=True)
+        model = _merged(parent, adapter)
     else:
         model = trainer.model
-    model = model.to(getattr(torch, weights_dtype(parent)))
-    _check_finite(model)
     partial = out.path / ".model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    save_checkpoint(model, tokenizer, partial)
-    for licence in parent.glob("LICENSE*"):
-        shutil.copyfile(licence, partial / licence.name)
+    _save(model, tokenizer, parent, partial)
     sha = weights_sha(partial)
     manifest: dict[str, Any] = {
         "weights_sha": sha,
@@ -294,6 +288,35 @@ def finish(
     partial.rename(out.path / "model")
     _discard_points(out)
     return Summary(sha, dict(counts), dict(details))
+
+
+def merge_adapter(parent: Path, adapter: Path, folder: Path) -> Path:
+    """Writes the checkpoint that a LoRA adapter makes of its parent, and returns its folder.
+
+    Raises:
+        CheckpointError: The adapter can't be read, or does not fit the parent.
+    """
+    try:
+        model = _merged(parent, adapter)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise CheckpointError(f"{adapter} is no adapter of {parent}: {error}") from error
+    _save(model, load_tokenizer(parent), parent, folder)
+    return folder
+
+
+def _merged(parent: Path, adapter: Path) -> Any:
+    wrapped = PeftModel.from_pretrained(load_model(parent, "float32"), adapter)
+    return wrapped.merge_and_unload(safe_merge=True)
+
+
+def _save(model: Any, tokenizer: Any, parent: Path, folder: Path) -> None:
+    """Saves a model in its parent's type, with the parent's licence."""
+    model = model.to(getattr(torch, weights_dtype(parent)))
+    _check_finite(model)
+    shutil.rmtree(folder, ignore_errors=True)
+    save_checkpoint(model, tokenizer, folder)
+    for licence in parent.glob("LICENSE*"):
+        shutil.copyfile(licence, folder / licence.name)
 
 
 def _check_finite(model: torch.nn.Module) -> None:

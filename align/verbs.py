@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from align.alone import do_stage, model_path, serving_of, settings_of, table_path
+from align.benchmark_files import KNOWN_BENCHMARKS
 from align.context import console
 from align.errors import InputError, RecipeError
 from align.recipe import parse_settings
 from align.settings import (
-    KNOWN_BENCHMARKS,
     DpoSettings,
-    EvalSettings,
     ExportSettings,
     FimSettings,
     JudgeSettings,
@@ -73,11 +72,10 @@ def register(app: typer.Typer) -> None:
         select,
         pair,
         dpo,
-        evaluate,
         export,
         report,
     ):
-        app.command("eval" if verb is evaluate else verb.__name__)(verb)
+        app.command()(verb)
 
 
 def fim(
@@ -264,44 +262,6 @@ def dpo(
     settings = settings_of(DpoSettings, {}, overrides)
     inputs = {"model": model_path(model), "pairs": table_path(pairs)}
     do_stage("dpo", settings, inputs, out, seed=seed)
-
-
-def evaluate(
-    model: ModelOption,
-    out: OutOption,
-    bench: Annotated[
-        list[str] | None,
-        typer.Option(help="humaneval, humaneval_infilling, or with a number: humaneval=40."),
-    ] = None,
-    held_out: Annotated[
-        str | None, typer.Option(help="Tasks of one's own to measure on: the benchmark `held_out`.")
-    ] = None,
-    engine: EngineOption = "auto",
-    isolation: IsolationOption = None,
-    workers: WorkersOption = 2,
-    endpoint: EndpointOption = None,
-    overrides: ServeSetOption = None,
-    seed: SeedOption = 0,
-) -> None:
-    """Measures greedy pass@1 of a model, with its confidence interval.
-
-    Example: align eval --model aligned/model --bench humaneval_infilling=100 --out e
-    """
-    benchmarks: dict[str, int | None] = {}
-    for name in bench or ["held_out" if held_out else "humaneval"]:
-        key, _, number = name.partition("=")
-        if number and not number.isdigit():
-            raise RecipeError(f"--bench {name}: write NAME or NAME=NUMBER")
-        benchmarks[key] = int(number) if number else None
-    serving, own = serving_of(endpoint, overrides)
-    settings = settings_of(EvalSettings, {"benchmarks": benchmarks}, own)
-    box = parse_settings(
-        SandboxSettings, {"engine": engine, "isolation": isolation, "workers": workers}, "option"
-    )
-    inputs = {"model": model_path(model)}
-    if held_out:
-        inputs["held_out"] = table_path(held_out)
-    do_stage("evaluation", settings, inputs, out, seed=seed, sandbox=box, serving=serving)
 
 
 def export(

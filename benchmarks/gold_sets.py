@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from align.benchmark_files import benchmark_rows
 from align.errors import InputError
-from align.evaluation.benchmarks.humaneval import data_file, read_problems
 from align.tables import read_rows, resolve_table
 from sandbox import Outcome, Task, Verdict, parse_task, values
 
@@ -35,7 +35,7 @@ class Case:
 def humaneval() -> list[Case]:
     """HumanEval's 164 canonical solutions with their own tests."""
     cases = []
-    for row in read_problems(data_file()):
+    for _, row in benchmark_rows("humaneval"):
         code = row["prompt"] + row["canonical_solution"]
         cases.append(Case(row["task_id"], _script(row, code, cpu_s=4.0), code, right=True))
     return cases

@@ -33,6 +33,7 @@ class RecordingContext:
         self.seed = seed
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.warnings: list[str] = []
+        self.notes: list[str] = []
 
     @property
     def servers(self) -> ModelServers:
@@ -43,6 +44,9 @@ class RecordingContext:
 
     def log(self, event: str, **fields: Any) -> None:
         self.events.append((event, fields))
+
+    def say(self, message: str) -> None:
+        self.notes.append(message)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from align.artifacts import Identity, read_shards
+from align.benchmark_files import benchmark_rows
 from align.errors import ArtifactError, InputError
 from align.evaluation import (
     compare_outcomes,
@@ -24,8 +25,9 @@ from align.evaluation import (
     run,
     wilson_interval,
 )
-from align.evaluation.benchmarks import held_out, humaneval, infilling
+from align.evaluation.benchmarks import held_out, humaneval, infilling, load
 from align.evaluation.benchmarks.base import fixed_slice
+from align.evaluation.forms import QWEN_SYSTEM
 from align.evaluation.results import score
 from align.evaluation.scores import mcnemar_exact, paired_interval
 from align.sampling.extract import extract_code
@@ -104,7 +106,13 @@ def test_a_comparison_is_paired_and_leaves_out_what_was_not_scored() -> None:
 
 def rows_and_verdicts(outcomes: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     rows = [
-        {"sample_id": f"s{i}", "task_id": f"t{i}", "finish_reason": "stop", "n_tokens": 10}
+        {
+            "sample_id": f"s{i}",
+            "task_id": f"t{i}",
+            "sample_index": 0,
+            "finish_reason": "stop",
+            "n_tokens": 10,
+        }
         for i in range(len(outcomes))
     ]
     return rows, {f"s{i}": {"outcome": outcome} for i, outcome in enumerate(outcomes)}
@@ -128,11 +136,12 @@ def test_results_under_different_settings_are_not_compared() -> None:
         return {"benchmarks": {"humaneval": score("humaneval", rows, verdicts, settings)}}
 
     one = result(weights_sha="1", model="a", max_tokens=400)
-    assert compare_results(one, result(weights_sha="2", model="b", max_tokens=400), "humaneval").n
+    other = result(weights_sha="2", model="b", max_tokens=400, seed=3)
+    assert compare_results([one], [other, other], "humaneval").n == 1
     with pytest.raises(InputError, match="different extractor, max_tokens"):
-        compare_results(one, result(max_tokens=300, extractor="x"), "humaneval")
+        compare_results([one], [result(max_tokens=300, extractor="x")], "humaneval")
     with pytest.raises(InputError, match="no benchmark held_out"):
-        compare_results(one, one, "held_out")
+        compare_results([one], [one], "held_out")
 
 
 # ------------------------------------------------------------------------------- benchmarks
@@ -148,14 +157,14 @@ def test_a_slice_is_fixed_in_order_and_part_of_the_larger_one() -> None:
 
 
 def test_humaneval_is_whole_and_its_tasks_are_tasks() -> None:
-    benchmark = humaneval.load(None)
+    benchmark = load("humaneval")
     tasks = [parse_task(problem.task) for problem in benchmark.problems]
     assert len(tasks) == len({task.task_id for task in tasks}) == 164
     assert all(task.tests and task.tests.kind == "script" and task.reference for task in tasks)
-    assert len(humaneval.load(10).problems) == 10
+    assert len(load("humaneval", 10).problems) == 10
 
 
-@pytest.mark.parametrize("row", humaneval.read_problems(humaneval.data_file())[::4])
+@pytest.mark.parametrize("row", [row for _, row in benchmark_rows("humaneval")][::4])
 def test_one_line_is_cut_and_what_was_cut_fits(row: Mapping[str, str]) -> None:
     parts = infilling.cut_line(row["task_id"], row["prompt"], row["canonical_solution"])
     prefix, middle, suffix = parts
@@ -200,13 +209,14 @@ def test_the_chat_prompt_shows_the_function_and_its_own_answer_is_found() -> Non
 
 
 def test_the_published_prompt_begins_the_answer_and_reads_it_from_there(tmp_path: Path) -> None:
-    benchmark = humaneval.load(1, "qwen")
-    assert benchmark.prompt_form != humaneval.load(1).prompt_form
+    benchmark = load("humaneval", 1, "qwen")
+    assert benchmark.prompt_form != load("humaneval", 1).prompt_form
     tokenizer: Any = AutoTokenizer.from_pretrained(build_tiny_model(tmp_path))
     (problem,) = benchmark.problems
-    prompt = problem.render(tokenizer)
+    prompt = problem.prompt(tokenizer)
+    assert "\n```" in prompt.stop
     text = tokenizer.decode(prompt.ids)
-    assert f"<|im_start|>system\n{humaneval.QWEN_SYSTEM}<|im_end|>\n" in text
+    assert f"<|im_start|>system\n{QWEN_SYSTEM}<|im_end|>\n" in text
     assert text.endswith("\n```\n<|im_end|>\n<|im_start|>assistant\n```python\n")
     answer = f"{problem.task['reference']}\n```\nIt is right."
     code = prompt.find_code(answer)
@@ -242,11 +252,8 @@ def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_programs_with_a_line_of_their_solution_missing_are_not_accepted() -> None:
-    problems = infilling.load(infilling.NAME, 12).problems
-    rows = {
-        f"{infilling.NAME}:{row['task_id']}": row
-        for row in humaneval.read_problems(humaneval.data_file())
-    }
+    problems = load(infilling.NAME, 12).problems
+    rows = {f"{infilling.NAME}:{row['task_id']}": row for _, row in benchmark_rows("humaneval")}
     work = []
     for problem in problems:
         row = rows[problem.task["task_id"]]
@@ -335,7 +342,7 @@ def test_an_evaluation_says_what_the_model_solves_and_under_which_conditions(
     verdicts = list(read_shards(tmp_path / "out" / "verdicts"))
     assert {row["sample_id"] for row in verdicts} == samples.keys()
     assert len({row["verdict_id"] for row in verdicts}) == 6
-    assert compare_results(result, result, "held_out").p_value == 1.0
+    assert compare_results([result], [result], "held_out").p_value == 1.0
 
 
 @pytest.mark.engine
@@ -353,7 +360,9 @@ def test_a_reference_that_fails_ends_the_evaluation_before_the_model_is_asked(
 
     text = tasks.read_text()
     tasks.write_text(text.replace("return x + 1", "return x + 2"))
-    with pytest.raises(ArtifactError, match="held_out:add_one: its reference solution is judged"):
+    with pytest.raises(
+        ArtifactError, match=r"1 of 2 reference solutions pass.*held_out:add_one \("
+    ):
         run(
             EvalSettings(benchmarks={"held_out": None}),
             {"model": model_folder, "held_out": tasks},

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from align.artifacts import Identity, read_shards
+from align.benchmark_files import benchmark_rows
 from align.chat import encode_text
 from align.errors import InputError, TrainingError
-from align.evaluation.benchmarks import boundaries, humaneval
+from align.evaluation.benchmarks import boundaries
 from align.evaluation.benchmarks.boundaries import Gap
 from align.fim import RepoContext, complete, run, tokens
 from align.fim.complete import cut_at_boundaries
@@ -113,7 +114,7 @@ def test_files_that_give_nothing_are_counted_by_their_reason(model: Path, tmp_pa
     (folder / "broken.py").write_text(own_code("broken") + "\n)}](\n")
     (folder / "alike.py").write_text(own_code("a").replace("def a(", "def almost_a("))
     (folder / "latin.py").write_bytes(own_code("latin").encode() + b"# \xe9\n")
-    problem = humaneval.read_problems(humaneval.data_file())[11]
+    problem = [row for _, row in benchmark_rows("humaneval")][11]
     solution = problem["prompt"] + problem["canonical_solution"]
     (folder / "copied.py").write_text(own_code("copied") + solution)
     summary, rows = cut(own(folder, rows=30, max_middle_tokens=40), model, tmp_path / "out")

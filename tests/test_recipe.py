@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from align.benchmark_files import SOURCES
 from align.errors import RecipeError
-from align.evaluation.benchmarks import infilling
 from align.pipeline import compile_recipe
 from align.recipe import (
     Recipe,
@@ -31,9 +31,9 @@ def write(folder: Path, text: str) -> Path:
 def test_every_shipped_recipe_is_valid(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for file, _ in infilling.PUBLISHED.values():  # a user has them
-        (tmp_path / infilling.NAME).mkdir(exist_ok=True)
-        (tmp_path / infilling.NAME / file).touch()
+    for source in SOURCES.values():  # a user has them
+        (tmp_path / source.file).parent.mkdir(exist_ok=True)
+        (tmp_path / source.file).touch()
     monkeypatch.setenv("ALIGN_DATA", str(tmp_path))
     path = shipped_recipes()[name]
     check_files(load_recipe(path), path.parent)

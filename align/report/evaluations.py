@@ -12,7 +12,8 @@ from typing import Any
 
 from align.artifacts import read_shards, shard_paths
 from align.errors import ArtifactError
-from align.evaluation.scores import PASSED, UNSCORED, mcnemar_exact, paired_interval
+from align.evaluation.results import solved_by_problem
+from align.evaluation.scores import compare_rates
 
 CHECKPOINTS = ("start", "coarse", "fine", "mixed", "dpo")
 
@@ -26,12 +27,12 @@ class Benchmark:
 
     Attributes:
         problems: How many were asked.
-        score: Share of the problems solved by one greedy answer as the model produced it.
+        score: pass@1: mean over the problems of the share of answers that solve them.
         low: Lower end of the score's 95% interval.
         high: Upper end.
         stop_rate: Share of the answers that ended by themselves; None where it was not measured.
         outcomes: Answers by outcome.
-        solved: Whether each problem was solved, by its id.
+        solved: Share of the answers to each problem that solved it, by its id.
         settings: What the score was measured with, the checkpoint aside.
         boundaries: Of infilling, shares of the answers by what stands at the gap's boundaries.
     """
@@ -43,7 +44,7 @@ class Benchmark:
     high: float
     stop_rate: float | None
     outcomes: Mapping[str, int]
-    solved: Mapping[str, bool]
+    solved: Mapping[str, float]
     settings: Mapping[str, Any]
     boundaries: Mapping[str, float] = field(default_factory=dict)
 
@@ -66,8 +67,8 @@ class Comparison:
     """One benchmark, two checkpoints, problem by problem.
 
     Attributes:
-        won: Problems that only the later one solved; None where the two share no problem.
-        lost: Problems that only the earlier one solved.
+        won: Problems that the later one solved, or solved more often; None where they share none.
+        lost: Problems that the earlier one did.
         different: Settings in which the two measurements differ.
         interval: Of the change, 95%, paired by problem; None where the two share no problem.
         p: Two-sided p-value of the exact sign test on those (McNemar's exact test).
@@ -130,11 +131,7 @@ def _benchmark(name: str, plain: Mapping[str, Any]) -> Benchmark:
         high=float(high),
         stop_rate=plain.get("stop_rate"),
         outcomes=dict(plain["outcomes"]),
-        solved={
-            problem: outcome == PASSED
-            for problem, outcome in plain["problems"].items()
-            if outcome not in UNSCORED
-        },
+        solved=solved_by_problem([plain]),
         settings={k: v for k, v in plain["settings"].items() if k not in _OF_THE_CHECKPOINT},
         boundaries=plain.get("boundaries", {}),
     )
@@ -170,10 +167,9 @@ def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
     won = lost = p = interval = None
     shared = before.solved.keys() & after.solved.keys()
     if shared:
-        won = sum(after.solved[task] and not before.solved[task] for task in shared)
-        lost = sum(before.solved[task] and not after.solved[task] for task in shared)
-        p = mcnemar_exact(won, lost)
-        interval = paired_interval(won, lost, len(shared))
+        paired = compare_rates(before.solved, after.solved)
+        won, lost = len(paired.wins), len(paired.losses)
+        p, interval = paired.p_value, paired.interval
     different = [
         key
         for key in sorted(before.settings.keys() | after.settings.keys())

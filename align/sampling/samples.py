@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from align.artifacts import Row, TableWriter, canonical_json, sha256_text, short_id
@@ -34,6 +34,8 @@ class Prompt:
         prefill: How the answer was made to begin.
         find_code: Finds the code in an answer.
         extractor: Name and version of that rule.
+        stop: Texts that end an answer, beside the tokens that do.
+        max_tokens: An upper bound for answers of its own; None takes the sampler's.
     """
 
     task_id: str
@@ -43,6 +45,13 @@ class Prompt:
     find_code: FindCode
     prefill: str = ""
     extractor: str = EXTRACTOR
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+
+    def sampler(self, general: Sampler) -> Sampler:
+        """Returns the sampler that this prompt is answered by."""
+        most = min(general.max_tokens, self.max_tokens or general.max_tokens)
+        return replace(general, max_tokens=most, stop=self.stop)
 
 
 @dataclass(frozen=True)
@@ -76,11 +85,12 @@ def sample(
     concurrency: int,
     skips: Skips,
     title: str = "sample",
+    drawn: Callable[[Row], None] | None = None,
 ) -> None:
     """Draws `n` answers to each prompt and writes one row each; those written before stay.
 
-    Prompts that leave no room for an answer in the context are skipped and counted as
-    `prompt_too_long`.
+    `drawn` is told of each row once it is written. Prompts that leave no room for an answer in the
+    context are skipped and counted as `prompt_too_long`.
 
     Raises:
         ServingError: The server can't be kept alive, or refuses a request.
@@ -107,25 +117,27 @@ def sample(
         bar.advance(n * len(prompts) - len(fitting))
 
         def write(request: Request[_Key], answer: Completion, served: ServedModel) -> None:
-            writer.add(_row(request, answer, served, policy, sampler, sha))
+            row = _row(request, answer, served, policy, sha)
+            writer.add(row)
             bar.advance()
+            if drawn is not None:
+                drawn(row)
 
-        complete(
-            context.servers, policy.folder, fitting, sampler, concurrency=concurrency, done=write
-        )
+        complete(context.servers, policy.folder, fitting, concurrency=concurrency, done=write)
 
 
 def _requests(
     prompt: Prompt, n: int, policy: Policy, sampler: Sampler, run_seed: int, instance: str
 ) -> Iterator[Request[_Key]]:
     prompt_sha = sha256_text(canonical_json(prompt.ids))
+    sampler = prompt.sampler(sampler)
     for index in range(n):
         seed = answer_seed(run_seed, instance, prompt.task_id, index)
         drawn = _sampler_row(sampler, seed)
         sample_id = short_id(
             "s", prompt.task_id, policy.weights_sha, prompt_sha, drawn, instance, index
         )
-        yield Request(_Key(sample_id, prompt, index), prompt.ids, seed)
+        yield Request(_Key(sample_id, prompt, index), prompt.ids, sampler, seed)
 
 
 def _sampler_row(sampler: Sampler, seed: int) -> dict[str, Any]:
@@ -133,6 +145,7 @@ def _sampler_row(sampler: Sampler, seed: int) -> dict[str, Any]:
         "temperature": sampler.temperature,
         "top_p": sampler.top_p,
         "max_tokens": sampler.max_tokens,
+        "stop": list(sampler.stop),
         "seed": seed,
     }
 
@@ -142,7 +155,6 @@ def _row(
     answer: Completion,
     served: ServedModel,
     policy: Policy,
-    sampler: Sampler,
     sha: str,
 ) -> Row:
     key = request.key
@@ -163,5 +175,5 @@ def _row(
         "n_tokens": len(answer.token_ids),
         "sum_logprob": answer.sum_logprob,
         "policy": policy.row(),
-        "sampler": _sampler_row(sampler, request.seed) | {"engine": served.engine},
+        "sampler": _sampler_row(request.sampler, request.seed) | {"engine": served.engine},
     }

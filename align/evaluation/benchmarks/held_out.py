@@ -6,8 +6,15 @@ from functools import partial
 from pathlib import Path
 
 from align.artifacts import Row, table_hash
+from align.completions import clean_text
 from align.errors import InputError
 from align.evaluation.benchmarks.base import Benchmark, Problem, fixed_slice
+from align.sampling.extract import (
+    CONTINUATION_EXTRACTOR,
+    EXTRACTOR,
+    extract_code,
+    extract_continuation,
+)
 from align.sampling.prompts import task_prompt
 from align.skips import Skips
 from align.tables import read_rows
@@ -44,7 +51,16 @@ def load(table: Path, count: int | None, skips: Skips) -> Benchmark:
     chosen = [rows[task_id] for task_id in fixed_slice(ids, count, ids)]
     return Benchmark(
         NAME,
-        tuple(Problem(row, partial(task_prompt, place=place, task=row)) for place, row in chosen),
+        tuple(_problem(place, row) for place, row in chosen),
         PROMPT_FORM,
         table_hash(row for _, row in rows.values()),
     )
+
+
+def _problem(place: str, row: Row) -> Problem:
+    render = partial(task_prompt, place=place, task=row)
+    if row.get("messages"):
+        find = partial(extract_code, entry_point=row.get("entry_point"))
+        return Problem(row, render, find, EXTRACTOR)
+    head = clean_text(row.get("prompt") or "")
+    return Problem(row, render, partial(extract_continuation, head), CONTINUATION_EXTRACTOR)

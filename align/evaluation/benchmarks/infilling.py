@@ -1,91 +1,60 @@
 """HumanEval with gaps, put as raw FIM token ids.
 
 `humaneval_infilling` takes one line with its line break out of each canonical solution; it needs
-nothing but HumanEval. `humaneval_infilling_single_line` and `_random_span_light` are the published
-sets (Bavarian et al., arXiv:2207.14255) below `$ALIGN_DATA`. What the model writes is put in as it
-is, so that an answer which does not stop in time fails; what happens at the gap's boundaries is
-measured beside the score.
+nothing but HumanEval. The others are the published sets (Bavarian et al., arXiv:2207.14255). What
+the model writes is put in as it is, so that an answer which does not stop in time fails; what
+happens at the gap's boundaries is measured beside the score.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
-from align.artifacts import Row, sha256_file, sha256_text
+from align.artifacts import Row, sha256_text
 from align.chat import Tokenizer
-from align.errors import InputError
-from align.evaluation.benchmarks.base import Benchmark, Problem, fixed_slice
+from align.evaluation.benchmarks.base import Benchmark, Problem, load_data
 from align.evaluation.benchmarks.boundaries import Gap, measure
-from align.evaluation.benchmarks.humaneval import data_file, read_problems, task_row
+from align.evaluation.benchmarks.humaneval import COLUMNS, task_row
 from align.fim.formats import encode_fim_prompt
 from align.sampling.samples import Prompt
-from align.tables import resolve_table
+from align.settings import EvalPrompt
 
 NAME = "humaneval_infilling"
-PROMPT_FORM = "fim-single-line/1"
-#: Published sets by their names here: file, name of the prompt form.
-PUBLISHED: Mapping[str, tuple[str, str]] = {
-    f"{NAME}_single_line": ("HumanEval-SingleLineInfilling.jsonl.gz", "fim-raw/1"),
-    f"{NAME}_random_span_light": ("HumanEval-RandomSpanInfillingLight.jsonl.gz", "fim-raw/1"),
-}
-NAMES = (NAME, *PUBLISHED)
+_FORM, _PUBLISHED_FORM = "fim-single-line/1", "fim-raw/1"
 _EXTRACTOR = "as-produced/1"
 _MAX_TOKENS = 128
+#: Their gaps may hold most of a function.
+_LONG = (f"{NAME}_multi_line", f"{NAME}_random_span")
+_MAX_LONG_TOKENS = 512
 
 
-def load(name: str, count: int | None) -> Benchmark:
-    """Returns an infilling benchmark, or a fixed slice of it.
-
-    Args:
-        name: One of `NAMES`.
-        count: Problems of the slice.
+def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
+    """Returns an infilling benchmark, or a fixed slice of it; gaps are put in one way only.
 
     Raises:
         InputError: The benchmark's data is not there or not as it should be.
     """
-    path = data_file() if name == NAME else published(name)
-    rows = read_problems(path)
-    chosen = fixed_slice(rows, count, [row["task_id"] for row in rows])
-    gaps = {f"{name}:{row['task_id']}": gap for row, gap in _gaps(name, chosen)}
+    own = name == NAME
+    data = load_data(name, COLUMNS if own else (*COLUMNS, "suffix"), count, "task_id")
+    gaps = {f"{name}:{row['task_id']}": _gap(name, row) for _, row in data.rows}
     return Benchmark(
         name,
-        tuple(_problem(name, row, gaps, f"{path} {row['task_id']}") for row in chosen),
-        PROMPT_FORM if name == NAME else PUBLISHED[name][1],
-        sha256_file(path),
-        _MAX_TOKENS,
-        partial(measure, gaps=gaps),
+        tuple(_problem(name, row, gaps, place) for place, row in data.rows),
+        _FORM if own else _PUBLISHED_FORM,
+        data.sha,
+        _MAX_LONG_TOKENS if name in _LONG else _MAX_TOKENS,
+        lambda samples, verdicts: measure(samples, gaps),
     )
 
 
-def published(name: str) -> Path:
-    """Returns the file of a published set.
-
-    Raises:
-        InputError: It is not there.
-    """
-    file = f"{NAME}/{PUBLISHED[name][0]}"
-    path = resolve_table(file)
-    if path is None:
-        raise InputError(
-            f"eval.benchmarks: the data of {name} is not there: put {PUBLISHED[name][0]} of "
-            f"openai/human-eval-infilling at $ALIGN_DATA/{file}; {NAME} needs none"
-        )
-    return path
-
-
-def _gaps(name: str, rows: list[Row]) -> Iterator[tuple[Row, Gap]]:
-    for row in rows:
-        if name == NAME:
-            parts = cut_line(row["task_id"], row["prompt"], row["canonical_solution"])
-            yield row, Gap(*parts, one_line=True)
-        elif not isinstance(row.get("suffix"), str):
-            raise InputError(f"{row['task_id']}: suffix is missing: this is not {name}")
-        else:
-            one_line = name.endswith("single_line")
-            yield row, Gap(row["prompt"], row["canonical_solution"], row["suffix"], one_line)
+def _gap(name: str, row: Row) -> Gap:
+    if name == NAME:
+        parts = cut_line(row["task_id"], row["prompt"], row["canonical_solution"])
+        return Gap(*parts, one_line=True)
+    one_line = name.endswith("single_line")
+    return Gap(row["prompt"], row["canonical_solution"], row["suffix"], one_line)
 
 
 def cut_line(task_id: str, prompt: str, solution: str) -> tuple[str, str, str]:
@@ -106,12 +75,10 @@ def _problem(name: str, row: Row, gaps: Mapping[str, Gap], place: str) -> Proble
     task = task_row(name, row)
     gap = gaps[task["task_id"]]
     task["reference"] = gap.prefix + gap.middle + gap.suffix
+    render = partial(_render, task["task_id"], place, gap)
+    return Problem(task, render, lambda text: gap.prefix + text + gap.suffix, _EXTRACTOR)
 
-    def find_code(text: str) -> str:
-        return gap.prefix + text + gap.suffix
 
-    def render(tokenizer: Tokenizer) -> Prompt:
-        ids = tuple(encode_fim_prompt(tokenizer, gap.prefix, gap.suffix))
-        return Prompt(task["task_id"], place, ids, None, find_code, extractor=_EXTRACTOR)
-
-    return Problem(task, render)
+def _render(task_id: str, place: str, gap: Gap, tokenizer: Tokenizer) -> Prompt:
+    ids = tuple(encode_fim_prompt(tokenizer, gap.prefix, gap.suffix))
+    return Prompt(task_id, place, ids, None, find_code=lambda text: text)

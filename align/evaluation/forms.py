@@ -1,0 +1,139 @@
+"""How a function is asked for: our own chat, two published prompts with a begun answer, raw text.
+
+Each form has a name with a version, texts that stop an answer, and a rule that finds its code. The
+words of `qwen` are those of the evaluation code published with Qwen2.5-Coder, those of `evalplus`
+EvalPlus's for instruct models, both with their lists of stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from align.artifacts import Row
+from align.chat import Tokenizer, encode_text
+from align.completions import clean_text
+from align.evaluation.benchmarks.base import Problem
+from align.evaluation.extraction import (
+    CONTINUATION_EXTRACTOR,
+    PREFILLED_EXTRACTOR,
+    continuation,
+    prefilled_block,
+)
+from align.sampling.extract import EXTRACTOR, extract_code
+from align.sampling.prompts import task_prompt
+from align.sampling.samples import Prompt
+from align.settings import EvalPrompt
+
+QWEN_SYSTEM = "You are an intelligent programming assistant to produce Python algorithmic solutions"
+_QWEN_ASKS = "Can you complete the following Python function?"
+_EVALPLUS_ASKS = (
+    "Please provide a self-contained Python script that solves the following problem in a markdown "
+    "code block:"
+)
+_EVALPLUS_BEGINS = (
+    "Below is a Python script with a self-contained function that solves the problem and passes "
+    "corresponding tests:"
+)
+_FENCE = "```python\n"
+_SCRIPT_STOPS = ("\nif __name__", "\ndef main(", "\nprint(")
+#: Behind a completed function, for raw prompts that end in a function's head.
+HEAD_STOPS = ("\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ")
+#: Behind a program, for raw prompts that are a docstring.
+DOCSTRING_STOPS = ('\n"""', "\nassert")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to ask.
+
+    Attributes:
+        name: With its version.
+        stop: Texts that end an answer.
+        extractor: Name and version of the rule that finds the code.
+    """
+
+    name: str
+    stop: tuple[str, ...]
+    extractor: str
+
+
+FORMS: dict[EvalPrompt, Form] = {
+    "own": Form("complete-function/1", (), EXTRACTOR),
+    "qwen": Form("qwen2.5-coder-prefill/2", (*_SCRIPT_STOPS, "\n#", "\n```"), PREFILLED_EXTRACTOR),
+    "evalplus": Form("evalplus-chat/1", (*_SCRIPT_STOPS, "\n```\n"), PREFILLED_EXTRACTOR),
+    "raw": Form("raw-completion/1", _SCRIPT_STOPS, CONTINUATION_EXTRACTOR),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A function that is asked for.
+
+    Attributes:
+        task: Its row of the TASK table, without a prompt.
+        place: Where it stands, for messages.
+        head: What a base model completes: a function's head with its docstring, or a docstring.
+        ask: What the user says in our own form.
+        stop: Texts that end a raw completion of this head.
+        whole: Completes a program that lacks what the head defines; None where it defines nothing.
+    """
+
+    task: Row
+    place: str
+    head: str
+    ask: str
+    stop: tuple[str, ...] = HEAD_STOPS
+    whole: Callable[[str], str] | None = None
+
+
+def function_problem(question: Question, prompt: EvalPrompt) -> Problem:
+    """Returns a question as a problem, put in one of the forms."""
+    form = FORMS[prompt]
+    entry_point = question.task["entry_point"]
+    head = clean_text(question.head.strip() + "\n")
+    task = dict(question.task)
+
+    def find_code(text: str) -> str | None:
+        if prompt == "own":
+            code = extract_code(text, entry_point)
+        elif prompt == "raw":
+            return continuation(head, text, entry_point)
+        else:
+            code = prefilled_block(text, entry_point)
+        return code if code is None or question.whole is None else question.whole(code)
+
+    if prompt == "raw":
+        stop = (*form.stop, *question.stop)
+        render: Callable[[Tokenizer], Prompt] = partial(_raw, task["task_id"], question.place, head)
+    else:
+        stop = form.stop
+        task["messages"], prefill = _messages(question, prompt)
+        render = partial(_chat, question.place, task, prefill)
+
+    def rendered(tokenizer: Tokenizer) -> Prompt:
+        return replace(render(tokenizer), stop=stop)
+
+    return Problem(task, rendered, find_code, form.extractor)
+
+
+def _messages(question: Question, prompt: EvalPrompt) -> tuple[list[dict[str, str]], str]:
+    """Returns the conversation, and how the answer to it begins."""
+    if prompt == "own":
+        return [{"role": "user", "content": question.ask}], ""
+    if prompt == "qwen":
+        asked = f"{_QWEN_ASKS}\n{_FENCE}{question.head}\n```\n"
+        system = {"role": "system", "content": QWEN_SYSTEM}
+        return [system, {"role": "user", "content": asked}], _FENCE
+    asked = f"{_EVALPLUS_ASKS}\n```\n{question.head.strip()}\n```\n"
+    return [{"role": "user", "content": asked}], f"{_EVALPLUS_BEGINS}\n{_FENCE}"
+
+
+def _chat(place: str, task: Row, prefill: str, tokenizer: Tokenizer) -> Prompt:
+    return task_prompt(tokenizer, place, task, prefill)
+
+
+def _raw(task_id: str, place: str, head: str, tokenizer: Tokenizer) -> Prompt:
+    ids = tuple(encode_text(tokenizer, head))
+    return Prompt(task_id, place, ids, None, find_code=lambda text: None)
