@@ -23,6 +23,8 @@ from align.stage import ModelServers
 
 KeyT = TypeVar("KeyT")
 
+#: Stop texts that an OpenAI-compatible endpoint takes in one request.
+MAX_STOPS = 4
 _RESENDS = 3
 _BACKOFF_S = 0.5
 #: A request may wait behind many others, so this guards against a hung server alone.
@@ -38,7 +40,10 @@ class Sampler:
         top_p: Share of the probability mass that is kept.
         max_tokens: Most tokens of an answer; the model's context may end it sooner.
         stop_token_ids: Tokens that end an answer, beside the model's own end of text.
-        stop: Texts that end an answer; what comes of them is not in its text.
+        stop: Texts that end an answer, `MAX_STOPS` at the most; they are not in its text.
+
+    Raises:
+        ValueError: There are more.
     """
 
     temperature: float
@@ -46,6 +51,11 @@ class Sampler:
     max_tokens: int
     stop_token_ids: tuple[int, ...]
     stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the number of stops."""
+        if len(self.stop) > MAX_STOPS:
+            raise ValueError(f"{len(self.stop)} stops; an endpoint takes {MAX_STOPS} at the most")
 
 
 @dataclass(frozen=True)

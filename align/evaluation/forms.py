@@ -2,7 +2,8 @@
 
 Each form has a name with a version, texts that stop an answer, and a rule that finds its code. The
 words of `qwen` are those of the evaluation code published with Qwen2.5-Coder, those of `evalplus`
-EvalPlus's for instruct models, both with their lists of stops.
+EvalPlus's for instruct models. Of their lists of stops each form has those that save the most: an
+endpoint takes no more than `MAX_STOPS`. What comes behind the others, the extractor leaves out.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ _EVALPLUS_BEGINS = (
     "corresponding tests:"
 )
 _FENCE = "```python\n"
-_SCRIPT_STOPS = ("\nif __name__", "\ndef main(", "\nprint(")
+_SCRIPT_STOPS = ("\nif __name__", "\nprint(")
 #: Behind a completed function, for raw prompts that end in a function's head.
-HEAD_STOPS = ("\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ")
+HEAD_STOPS = ("\ndef ", "\nclass ")
 #: Behind a program, for raw prompts that are a docstring.
 DOCSTRING_STOPS = ('\n"""', "\nassert")
 
@@ -62,7 +63,7 @@ class Form:
 FORMS: dict[EvalPrompt, Form] = {
     "own": Form("complete-function/1", (), EXTRACTOR),
     "qwen": Form("qwen2.5-coder-prefill/2", (*_SCRIPT_STOPS, "\n#", "\n```"), PREFILLED_EXTRACTOR),
-    "evalplus": Form("evalplus-chat/1", (*_SCRIPT_STOPS, "\n```\n"), PREFILLED_EXTRACTOR),
+    "evalplus": Form("evalplus-chat/1", (*_SCRIPT_STOPS, "\ndef main(", "\n```\n"), PREFILLED_EXTRACTOR),
     "raw": Form("raw-completion/1", _SCRIPT_STOPS, CONTINUATION_EXTRACTOR),
 }
 

@@ -1,0 +1,53 @@
+"""The settings of each stage: strict, frozen, light to import. A recipe is made of these."""
+
+from align.settings.base import Positive, Settings, Share, Weight
+from align.settings.data import (
+    CHECKLIST,
+    ChecklistItem,
+    DataSettings,
+    FimLevel,
+    FimSettings,
+    FimWrapper,
+    QualitySettings,
+    RowSource,
+)
+from align.settings.engines import SandboxSettings, ServingSettings
+from align.settings.outcome import EvalPrompt, EvalSettings, ExportSettings, ReportSettings
+from align.settings.preference import (
+    JudgeSettings,
+    PairSettings,
+    SampleSettings,
+    SelectSettings,
+    VerifySettings,
+)
+from align.settings.training import DpoSettings, LoraSettings, SftSettings, Tracker
+
+__all__ = [
+    "CHECKLIST",
+    "ChecklistItem",
+    "DataSettings",
+    "DpoSettings",
+    "EvalPrompt",
+    "EvalSettings",
+    "ExportSettings",
+    "FimLevel",
+    "FimSettings",
+    "FimWrapper",
+    "JudgeSettings",
+    "LoraSettings",
+    "PairSettings",
+    "Positive",
+    "QualitySettings",
+    "ReportSettings",
+    "RowSource",
+    "SampleSettings",
+    "SandboxSettings",
+    "SelectSettings",
+    "ServingSettings",
+    "Settings",
+    "SftSettings",
+    "Share",
+    "Tracker",
+    "VerifySettings",
+    "Weight",
+]

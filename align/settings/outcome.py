@@ -1,0 +1,51 @@
+"""Settings of what a run ends in: evaluation, the exported folder, the report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from align.settings.base import Positive, Settings
+
+EvalPrompt = Literal["own", "qwen", "evalplus", "raw"]
+
+
+class EvalSettings(Settings):
+    """Which benchmarks are run on which checkpoints."""
+
+    benchmarks: dict[str, Positive | None] = Field(
+        default={"humaneval": None},
+        description="benchmarks by name, as `align eval ls` lists them, or `held_out`, each with "
+        "the problems that are taken (null: all)",
+    )
+    checkpoints: list[Literal["start", "coarse", "fine", "mixed", "dpo"]] | None = Field(
+        default=None,
+        description="stages evaluated (`start`, `coarse`, `fine`, `mixed`, `dpo`); null: all",
+    )
+    prompt: EvalPrompt = Field(
+        default="own",
+        description="how a function is asked for: `own`; `qwen`, by which Qwen2.5-Coder was "
+        "published; `evalplus`, its prompt for instruct models; `raw`, for base models",
+    )
+    n: Positive = Field(default=1, description="answers to each problem")
+    temperature: Annotated[float, Field(ge=0)] = Field(default=0.0, description="0 is greedy")
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Positive = 400
+    concurrency: Positive = 64
+
+    @model_validator(mode="after")
+    def _draws_differ(self) -> EvalSettings:
+        if self.n > 1 and self.temperature == 0:
+            raise ValueError("n answers at temperature 0 are one and the same: raise it, or n: 1")
+        return self
+
+
+class ExportSettings(Settings):
+    """The exported folder; nothing of it is to be set."""
+
+
+class ReportSettings(Settings):
+    """The run's report."""
+
+    title: str = "code-align run"
