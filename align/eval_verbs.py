@@ -16,7 +16,7 @@ from align.alone import do_stage, model_path, serving_of, settings_of, table_pat
 from align.context import console
 from align.errors import InputError, RecipeError
 from align.recipe import parse_settings
-from align.settings import EvalPrompt, EvalSettings, SandboxSettings
+from align.settings import Block, EvalPrompt, EvalSettings, SandboxSettings
 from align.verbs import EndpointOption, EngineOption, IsolationOption, SeedOption, ServeSetOption
 from align.verbs import WorkersOption as Workers
 
@@ -64,6 +64,10 @@ def evaluate(
             help="How functions are asked for: own, qwen, evalplus, or raw for a base model."
         ),
     ] = None,
+    block: Annotated[
+        Block | None,
+        typer.Option(help="The fenced block that is an answer's code, where --prompt is own."),
+    ] = None,
     n: Annotated[int | None, typer.Option("--n", min=1, help="Answers to each problem.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy.")] = None,
     engine: EngineOption = "auto",
@@ -89,6 +93,7 @@ def evaluate(
     given = {
         "benchmarks": _benchmarks(bench or ["held_out" if held_out else "humaneval"]),
         "prompt": prompt,
+        "block": block,
         "n": n,
         "temperature": temperature,
     }

@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from align.artifacts import Row
 from align.benchmark_files import KNOWN_BENCHMARKS, SOURCES, benchmark_texts, find_benchmark
+from align.completions import Sampler
 from align.errors import ArtifactError, InputError
 from align.evaluation.benchmarks import card, cruxeval, load, plus_oracle
 from align.evaluation.benchmarks.base import Benchmark
 from align.evaluation.extraction import continuation, prefilled_block, reachable
-from align.evaluation.forms import FORMS
+from align.evaluation.forms import DOCSTRING_STOPS, FORMS, HEAD_STOPS, form_of
 from align.evaluation.stage import check_references
-from align.settings import EvalPrompt
+from align.settings import Block, EvalPrompt, EvalSettings
+from benchmarks.plus_fixture import MBPP_ANSWERS, MBPP_ROWS
 from sandbox import Sandbox, parse_task
 from tests.conftest import RecordingContext
 
@@ -103,7 +106,7 @@ def put(data: Path, name: str, *rows: Row) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_has_its_own_stops_and_finds_its_code(data: Path, form: EvalPrompt) -> None:
     put(data, "humaneval", WORDS)
-    benchmark = load("humaneval", None, form)
+    benchmark = load("humaneval", None, FORMS[form])
     assert benchmark.prompt_form == FORMS[form].name
     (problem,) = benchmark.problems
     body = "    return x / 2\n"
@@ -211,64 +214,14 @@ def test_an_input_that_breaks_the_contract_stops_the_evaluation(data: Path, box:
         check_references(load("humaneval_plus"), box, RecordingContext())
 
 
-def mbpp_plus(number: int, name: str, args: str, body: str, inputs: list[Any]) -> Row:
-    return {
-        "task_id": f"Mbpp/{number}",
-        "prompt": '"""\nWrite it.\n"""\n',
-        "entry_point": name,
-        "canonical_solution": f"\ndef {name}({args}):\n    return {body}\n",
-        "contract": "",
-        "base_input": inputs,
-        "plus_input": inputs,
-        "atol": 0,
-    }
-
-
 @pytest.mark.engine
 def test_the_special_rules_of_mbpp_plus(data: Path, box: Sandbox) -> None:
-    rows = [
-        mbpp_plus(2, "similar_elements", "a, b", "tuple(set(a) & set(b))", [[[1, 2], [2, 3]]]),
-        mbpp_plus(164, "are_equivalent", "a, b", "a == b", [[1, 2]]),
-        mbpp_plus(295, "sum_div", "n", "n - 1", [[7]]),
-        mbpp_plus(558, "digit_distance_nums", "a, b", "abs(a - b)", [[9, 10]]),
-        mbpp_plus(581, "surface_Area", "a, b", "2 * a * b + a * a", [[3, 4]]),
-        mbpp_plus(20, "check_str", "s", "s or None", [["x"], [""]]),
-        mbpp_plus(116, "tuple_to_int", "t", "int(''.join(map(str, t)))", [[[1, 2]]]),
-        mbpp_plus(252, "angle", "z", "z.real", [["1+2j"]]),
-        mbpp_plus(9, "count", "s", "len(s)", [["ab"]]),
-    ]
-    put(data, "mbpp_plus", *rows)
+    put(data, "mbpp_plus", *MBPP_ROWS)
     benchmark = load("mbpp_plus")
     check_references(benchmark, box, RecordingContext())
-    right_and_wrong = {
-        "Mbpp/2": ["def similar_elements(a, b):\n    return [2]", "similar_elements = max"],
-        "Mbpp/164": [
-            "def are_equivalent(a, b):\n    return 5",
-            "def are_equivalent(a):\n    return 1",
-        ],
-        "Mbpp/295": ["def sum_div(n):\n    return 0", "def sum_div(n):\n    return 1"],
-        "Mbpp/558": [
-            "def digit_distance_nums(a, b):\n    return 10",  # |0-1| + |9-0|
-            "def digit_distance_nums(a, b):\n    return 2",
-        ],
-        "Mbpp/581": [
-            "def surface_Area(a, b):\n    return 35",
-            "def surface_Area(a, b):\n    return 34",
-        ],
-        "Mbpp/20": [
-            "def check_str(s):\n    return 'yes' if s else None",
-            "def check_str(s):\n    return 1",
-        ],
-        "Mbpp/116": [
-            "def tuple_to_int(t):\n    return 12 if isinstance(t, tuple) else 0",
-            "def tuple_to_int(t):\n    return 12 if isinstance(t, list) else 0",
-        ],
-        "Mbpp/252": ["def angle(z):\n    return z.real + 1e-8", "def angle(z):\n    return z.imag"],
-        "Mbpp/9": ["def count(s):\n    return len(s)", "def count(s):\n    return 3"],
-    }
-    verdicts = outcomes(box, benchmark, right_and_wrong)
+    verdicts = outcomes(box, benchmark, MBPP_ANSWERS)
     assert {key: verdict.accepted for key, verdict in verdicts.items()} == {
-        (key, number): number == 0 for key in right_and_wrong for number in (0, 1)
+        (key, number): number == 0 for key in MBPP_ANSWERS for number in (0, 1)
     }
 
 
@@ -401,7 +354,7 @@ def test_mbpp_is_split_by_ids_and_the_train_split_is_no_benchmark(data: Path) ->
     sanitized = {**row(12), "prompt": "Add one.", "test_imports": ["import math"]}
     put(data, "mbpp_sanitized", sanitized, {**sanitized, "task_id": 602})
     for name, number in (("mbpp", 11), ("mbpp_validation", 511), ("mbpp_sanitized", 12)):
-        (problem,) = load(name, None, "evalplus").problems
+        (problem,) = load(name, None, FORMS["evalplus"]).problems
         assert problem.task["task_id"] == f"{name}:{number}"
         assert len(json.loads(problem.task["tests"])["asserts"]) == 2
 
@@ -437,6 +390,33 @@ def test_every_benchmark_has_a_card_that_names_its_licence() -> None:
 
 
 def test_generated_inputs_are_no_text_that_training_rows_must_not_overlap(data: Path) -> None:
-    put(data, "mbpp_plus", mbpp_plus(9, "count", "s", "len(s)", [["a very long text of words"]]))
+    put(data, "mbpp_plus", {**MBPP_ROWS[-1], "plus_input": [["a very long text of words"]]})
     ((problem, row),) = benchmark_texts("mbpp_plus")
     assert problem == "Mbpp/9" and "base_input" not in row and "canonical_solution" in row
+
+
+TWICE = "First:\n```python\ndef g():\n    return 1\n```\nBetter:\n```python\nx = 1\n```\n"
+
+
+@pytest.mark.parametrize(("block", "code"), [("first", "def g"), ("last", "x = 1")])
+def test_the_first_or_the_last_block_is_taken_on_request(
+    data: Path, block: Block, code: str
+) -> None:
+    put(data, "humaneval", WORDS)
+    (problem,) = load("humaneval", None, form_of("own", block)).problems
+    found = problem.find_code(TWICE)
+    assert found is not None and code in found
+    assert problem.extractor == f"{block}-block/1"
+
+
+def test_a_prefilled_answer_has_one_block() -> None:
+    with pytest.raises(ValidationError, match="block: last needs prompt: own"):
+        EvalSettings(prompt="qwen", block="last")
+
+
+def test_no_form_has_more_stops_than_an_endpoint_takes() -> None:
+    for form in FORMS.values():
+        for more in (HEAD_STOPS, DOCSTRING_STOPS) if form.key == "raw" else ((),):
+            Sampler(0.0, 1.0, 1, (), (*form.stop, *more))
+    with pytest.raises(ValueError, match="5 stops; an endpoint takes 4"):
+        Sampler(0.0, 1.0, 1, (), ("a", "b", "c", "d", "e"))

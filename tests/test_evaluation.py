@@ -27,7 +27,7 @@ from align.evaluation import (
 )
 from align.evaluation.benchmarks import held_out, humaneval, infilling, load
 from align.evaluation.benchmarks.base import fixed_slice
-from align.evaluation.forms import QWEN_SYSTEM
+from align.evaluation.forms import FORMS, QWEN_SYSTEM
 from align.evaluation.results import score
 from align.evaluation.scores import mcnemar_exact, paired_interval
 from align.sampling.extract import extract_code
@@ -209,7 +209,7 @@ def test_the_chat_prompt_shows_the_function_and_its_own_answer_is_found() -> Non
 
 
 def test_the_published_prompt_begins_the_answer_and_reads_it_from_there(tmp_path: Path) -> None:
-    benchmark = load("humaneval", 1, "qwen")
+    benchmark = load("humaneval", 1, FORMS["qwen"])
     assert benchmark.prompt_form != load("humaneval", 1).prompt_form
     tokenizer: Any = AutoTokenizer.from_pretrained(build_tiny_model(tmp_path))
     (problem,) = benchmark.problems

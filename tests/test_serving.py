@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from align import guard, serving
-from align.completions import Completion, Request, Sampler, ServedModel, complete
+from align.completions import MAX_STOPS, Completion, Request, Sampler, ServedModel, complete
 from align.errors import CheckpointError, ServingError
 from align.fim import complete as fill
 from align.serving import Servers, served_name
@@ -184,6 +184,27 @@ def test_what_was_in_flight_when_a_server_died_is_answered_by_the_next_one(
         assert sorted(answers) == list(range(40))
         assert proxy.asked <= 40 + 8 * 3
     assert killed and not any(map(alive, killed))
+
+
+@vllm
+def test_stop_texts_end_an_answer_and_are_not_in_its_text(
+    live_servers: Servers, model_folder: Path
+) -> None:
+    answers: list[Completion] = []
+
+    def done(request: Request[int], answer: Completion, server: ServedModel) -> None:
+        answers.append(answer)
+
+    free = Sampler(0.0, 1.0, 40, ())
+    complete(live_servers, model_folder, [Request(0, [5, 6], free, 0)], concurrency=1, done=done)
+    text = answers[0].text
+    stop = text[len(text) // 2 :][:2]
+    stops = ("never said", "nor this", "nor that", stop)
+    held = Sampler(0.0, 1.0, 40, (), stops)
+    assert len(stops) == MAX_STOPS
+    complete(live_servers, model_folder, [Request(1, [5, 6], held, 0)], concurrency=1, done=done)
+    assert answers[1].text == text[: text.index(stop)]
+    assert (answers[1].finish_reason, answers[1].stop_reason) == ("stop", stop)
 
 
 @vllm

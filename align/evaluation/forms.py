@@ -22,10 +22,10 @@ from align.evaluation.extraction import (
     continuation,
     prefilled_block,
 )
-from align.sampling.extract import EXTRACTOR, extract_code
+from align.sampling.extract import EXTRACTORS, extract_code
 from align.sampling.prompts import task_prompt
 from align.sampling.samples import Prompt
-from align.settings import EvalPrompt
+from align.settings import Block, EvalPrompt
 
 QWEN_SYSTEM = "You are an intelligent programming assistant to produce Python algorithmic solutions"
 _QWEN_ASKS = "Can you complete the following Python function?"
@@ -47,25 +47,48 @@ DOCSTRING_STOPS = ('\n"""', "\nassert")
 
 @dataclass(frozen=True)
 class Form:
-    """A way to ask.
+    """A way to ask, and to find the code in the answer.
 
     Attributes:
+        key: As in the recipe.
         name: With its version.
         stop: Texts that end an answer.
         extractor: Name and version of the rule that finds the code.
+        block: Which fenced block of an answer it takes; only `own` has a choice.
     """
 
+    key: EvalPrompt
     name: str
     stop: tuple[str, ...]
     extractor: str
+    block: Block = "best"
 
 
 FORMS: dict[EvalPrompt, Form] = {
-    "own": Form("complete-function/1", (), EXTRACTOR),
-    "qwen": Form("qwen2.5-coder-prefill/2", (*_SCRIPT_STOPS, "\n#", "\n```"), PREFILLED_EXTRACTOR),
-    "evalplus": Form("evalplus-chat/1", (*_SCRIPT_STOPS, "\ndef main(", "\n```\n"), PREFILLED_EXTRACTOR),
-    "raw": Form("raw-completion/1", _SCRIPT_STOPS, CONTINUATION_EXTRACTOR),
+    form.key: form
+    for form in (
+        Form("own", "complete-function/1", (), EXTRACTORS["best"]),
+        Form(
+            "qwen",
+            "qwen2.5-coder-prefill/2",
+            (*_SCRIPT_STOPS, "\n#", "\n```"),
+            PREFILLED_EXTRACTOR,
+        ),
+        Form(
+            "evalplus",
+            "evalplus-chat/1",
+            (*_SCRIPT_STOPS, "\ndef main(", "\n```\n"),
+            PREFILLED_EXTRACTOR,
+        ),
+        Form("raw", "raw-completion/1", _SCRIPT_STOPS, CONTINUATION_EXTRACTOR),
+    )
 }
+
+
+def form_of(prompt: EvalPrompt, block: Block) -> Form:
+    """Returns a form by its name, with the rule which block of an answer is taken."""
+    form = FORMS[prompt]
+    return form if block == "best" else replace(form, block=block, extractor=EXTRACTORS[block])
 
 
 @dataclass(frozen=True)
@@ -89,28 +112,27 @@ class Question:
     whole: Callable[[str], str] | None = None
 
 
-def function_problem(question: Question, prompt: EvalPrompt) -> Problem:
+def function_problem(question: Question, form: Form) -> Problem:
     """Returns a question as a problem, put in one of the forms."""
-    form = FORMS[prompt]
     entry_point = question.task["entry_point"]
     head = clean_text(question.head.strip() + "\n")
     task = dict(question.task)
 
     def find_code(text: str) -> str | None:
-        if prompt == "own":
-            code = extract_code(text, entry_point)
-        elif prompt == "raw":
+        if form.key == "own":
+            code = extract_code(text, entry_point, block=form.block)
+        elif form.key == "raw":
             return continuation(head, text, entry_point)
         else:
             code = prefilled_block(text, entry_point)
         return code if code is None or question.whole is None else question.whole(code)
 
-    if prompt == "raw":
+    if form.key == "raw":
         stop = (*form.stop, *question.stop)
         render: Callable[[Tokenizer], Prompt] = partial(_raw, task["task_id"], question.place, head)
     else:
         stop = form.stop
-        task["messages"], prefill = _messages(question, prompt)
+        task["messages"], prefill = _messages(question, form.key)
         render = partial(_chat, question.place, task, prefill)
 
     def rendered(tokenizer: Tokenizer) -> Prompt:

@@ -21,12 +21,13 @@ from align.errors import ArtifactError, CheckpointError, InputError, TrainingErr
 from align.evaluation.benchmarks import held_out, load, needs_fim
 from align.evaluation.benchmarks.base import Benchmark
 from align.evaluation.execution import Execution
+from align.evaluation.forms import FORMS, Form, form_of
 from align.evaluation.results import RESULT, score
 from align.fim.formats import fim_tokens
 from align.rows import SAMPLE, VERDICT
 from align.sampling.policy import Policy, load_policy
 from align.sampling.samples import Prompt, policy_sampler, sample
-from align.settings import EvalPrompt, EvalSettings
+from align.settings import EvalSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.tables import read_samples
@@ -58,7 +59,7 @@ def run(
     """
     skips = Skips(context)
     benchmarks = [
-        load_benchmark(name, count, inputs, skips, settings.prompt)
+        load_benchmark(name, count, inputs, skips, form_of(settings.prompt, settings.block))
         for name, count in settings.benchmarks.items()
     ]
     if not benchmarks:
@@ -127,7 +128,7 @@ def load_benchmark(
     count: int | None,
     inputs: Mapping[str, Path],
     skips: Skips,
-    prompt: EvalPrompt = "own",
+    form: Form = FORMS["own"],
 ) -> Benchmark:
     """Returns a benchmark by its name in the recipe.
 
@@ -135,7 +136,7 @@ def load_benchmark(
         InputError: There is none of that name, or its data is missing.
     """
     if name != held_out.NAME:
-        return load(name, count, prompt)
+        return load(name, count, form)
     if held_out.NAME not in inputs:
         raise InputError(f"the benchmark {name} needs a table of held-out tasks: name one")
     return held_out.load(inputs[held_out.NAME], count, skips)

@@ -15,7 +15,15 @@ import re
 import warnings
 from collections.abc import Iterator
 
+from align.settings import Block
+
 EXTRACTOR = "entry-or-longest-block/1"
+#: Names of the rule by which block it takes.
+EXTRACTORS: dict[Block, str] = {
+    "best": EXTRACTOR,
+    "first": "first-block/1",
+    "last": "last-block/1",
+}
 CONTINUATION_EXTRACTOR = "longest-parsable-lines/1"
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})(?P<info>[^`\n]*)$")
@@ -23,13 +31,16 @@ _PYTHON = frozenset({"", "python", "py", "python3", "py3"})
 _THINK_END = "</think>"
 
 
-def extract_code(text: str, entry_point: str | None = None, prefill: str = "") -> str | None:
+def extract_code(
+    text: str, entry_point: str | None = None, prefill: str = "", block: Block = "best"
+) -> str | None:
     """Returns the code of an answer, or None where there is none; raises nothing on any text.
 
     Args:
         text: What the model wrote.
         entry_point: Name that the code should define.
         prefill: What was written before it on the model's behalf, such as an opening fence.
+        block: The best by rule 3, or the first or the last candidate, as other evaluators take.
     """
     whole = (prefill + text).replace("\r\n", "\n").replace("\r", "\n")
     whole = whole.rpartition(_THINK_END)[2]
@@ -40,10 +51,12 @@ def extract_code(text: str, entry_point: str | None = None, prefill: str = "") -
         return code if tree is not None and _defined(tree) else None
     best: str | None = None
     best_rank = (False, -1)
-    for code in blocks:
+    for code in reversed(blocks) if block == "last" else blocks:
         tree = parse(code)
         if tree is None or not tree.body:
             continue
+        if block != "best":
+            return code
         rank = (entry_point in _defined(tree), len(code))
         if rank >= best_rank:
             best, best_rank = code, rank

@@ -12,7 +12,7 @@ from align.settings.data import (
     RowSource,
 )
 from align.settings.engines import SandboxSettings, ServingSettings
-from align.settings.outcome import EvalPrompt, EvalSettings, ExportSettings, ReportSettings
+from align.settings.outcome import Block, EvalPrompt, EvalSettings, ExportSettings, ReportSettings
 from align.settings.preference import (
     JudgeSettings,
     PairSettings,
@@ -24,6 +24,7 @@ from align.settings.training import DpoSettings, LoraSettings, SftSettings, Trac
 
 __all__ = [
     "CHECKLIST",
+    "Block",
     "ChecklistItem",
     "DataSettings",
     "DpoSettings",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from align.settings.base import Positive, Settings
 
 EvalPrompt = Literal["own", "qwen", "evalplus", "raw"]
+Block = Literal["best", "first", "last"]
 
 
 class EvalSettings(Settings):
@@ -28,6 +29,11 @@ class EvalSettings(Settings):
         description="how a function is asked for: `own`; `qwen`, by which Qwen2.5-Coder was "
         "published; `evalplus`, its prompt for instruct models; `raw`, for base models",
     )
+    block: Block = Field(
+        default="best",
+        description="which fenced block of an answer to our own form is its code: the one that "
+        "defines the function, else the longest; the first; the last",
+    )
     n: Positive = Field(default=1, description="answers to each problem")
     temperature: Annotated[float, Field(ge=0)] = Field(default=0.0, description="0 is greedy")
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -38,6 +44,8 @@ class EvalSettings(Settings):
     def _draws_differ(self) -> EvalSettings:
         if self.n > 1 and self.temperature == 0:
             raise ValueError("n answers at temperature 0 are one and the same: raise it, or n: 1")
+        if self.block != "best" and self.prompt != "own":
+            raise ValueError(f"block: {self.block} needs prompt: own; others prefill their block")
         return self
 
 

@@ -21,9 +21,9 @@ from align.evaluation.benchmarks import (
     repair,
 )
 from align.evaluation.benchmarks.base import Benchmark
-from align.settings import EvalPrompt
+from align.evaluation.forms import FORMS, Form
 
-Loader = Callable[[str, int | None, EvalPrompt], Benchmark]
+Loader = Callable[[str, int | None, Form], Benchmark]
 
 _FAMILIES: Mapping[str, Loader] = {
     "humaneval": humaneval.load,
@@ -42,7 +42,7 @@ _BY_PREFIX: Mapping[str, Loader] = {
 }
 
 
-def load(name: str, count: int | None = None, prompt: EvalPrompt = "own") -> Benchmark:
+def load(name: str, count: int | None = None, form: Form = FORMS["own"]) -> Benchmark:
     """Returns a benchmark that is known by its name, or a fixed slice of it.
 
     Raises:
@@ -52,7 +52,7 @@ def load(name: str, count: int | None = None, prompt: EvalPrompt = "own") -> Ben
         known = ", ".join((*KNOWN_BENCHMARKS, held_out.NAME))
         raise InputError(f"eval.benchmarks: {name} is not known; known are {known}")
     prefixed = (load for prefix, load in _BY_PREFIX.items() if name.startswith(prefix))
-    return (_FAMILIES.get(name) or next(prefixed))(name, count, prompt)
+    return (_FAMILIES.get(name) or next(prefixed))(name, count, form)
 
 
 def card(name: str) -> str:

@@ -11,8 +11,7 @@ from __future__ import annotations
 from align.artifacts import Row, canonical_json
 from align.evaluation.benchmarks.base import Benchmark, Problem, load_data
 from align.evaluation.benchmarks.humaneval import user_message, whole_program
-from align.evaluation.forms import FORMS, Question, function_problem
-from align.settings import EvalPrompt
+from align.evaluation.forms import Form, Question, function_problem
 
 _COLUMNS = (
     "task_id",
@@ -47,7 +46,7 @@ def check(candidate):
 """
 
 
-def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
+def load(name: str, count: int | None, form: Form) -> Benchmark:
     """Returns a set of BigCodeBench, or a fixed slice of it.
 
     Raises:
@@ -56,15 +55,13 @@ def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
     data = load_data(name, _COLUMNS, count, "task_id")
     instruct = name.endswith("_instruct")
     problems = tuple(
-        _problem(name, row, place, instruct, prompt, data.licence) for place, row in data.rows
+        _problem(name, row, place, instruct, form, data.licence) for place, row in data.rows
     )
-    form = _INSTRUCT_FORM if instruct and prompt == "own" else FORMS[prompt].name
-    return Benchmark(name, problems, form, data.sha)
+    asked = _INSTRUCT_FORM if instruct and form.key == "own" else form.name
+    return Benchmark(name, problems, asked, data.sha)
 
 
-def _problem(
-    name: str, row: Row, place: str, instruct: bool, prompt: EvalPrompt, licence: str
-) -> Problem:
+def _problem(name: str, row: Row, place: str, instruct: bool, form: Form, licence: str) -> Problem:
     head, entry_point = row["complete_prompt"], row["entry_point"]
     task = {
         "task_id": f"{name}:{row['task_id']}",
@@ -86,4 +83,4 @@ def _problem(
         return whole_program(code, head, entry_point)
 
     question = Question(task, place, told if instruct else head, ask, whole=whole)
-    return function_problem(question, prompt)
+    return function_problem(question, form)

@@ -12,9 +12,9 @@ from functools import partial
 from align.artifacts import Row, canonical_json
 from align.errors import InputError
 from align.evaluation.benchmarks.base import Benchmark, Problem, load_data
+from align.evaluation.forms import Form
 from align.sampling.extract import extract_code
 from align.sampling.prompts import task_prompt
-from align.settings import EvalPrompt
 from sandbox import values
 
 _FORM = "complete-assertion/1"
@@ -23,7 +23,7 @@ _EXTRACTOR = "assertion-or-expression/1"
 _ENTRY = "predicted"
 
 
-def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
+def load(name: str, count: int | None, form: Form) -> Benchmark:
     """Returns CRUXEval in one of its directions, or a fixed slice of it; it has one prompt form.
 
     Raises:

@@ -13,15 +13,14 @@ from functools import partial
 
 from align.artifacts import Row, canonical_json
 from align.evaluation.benchmarks.base import Benchmark, load_data
-from align.evaluation.forms import FORMS, Question, function_problem
+from align.evaluation.forms import Form, Question, function_problem
 from align.sampling.extract import parse
-from align.settings import EvalPrompt
 
 NAME = "humaneval"
 COLUMNS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 
 
-def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
+def load(name: str, count: int | None, form: Form) -> Benchmark:
     """Returns HumanEval, or a fixed slice of `count` problems.
 
     Raises:
@@ -29,10 +28,10 @@ def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
     """
     data = load_data(name, COLUMNS, count, "task_id")
     problems = (
-        function_problem(question(task_row(name, row), row, place), prompt)
+        function_problem(question(task_row(name, row), row, place), form)
         for place, row in data.rows
     )
-    return Benchmark(name, tuple(problems), FORMS[prompt].name, data.sha)
+    return Benchmark(name, tuple(problems), form.name, data.sha)
 
 
 def task_row(benchmark: str, row: Mapping[str, str]) -> Row:

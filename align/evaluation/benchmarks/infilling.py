@@ -17,9 +17,9 @@ from align.chat import Tokenizer
 from align.evaluation.benchmarks.base import Benchmark, Problem, load_data
 from align.evaluation.benchmarks.boundaries import Gap, measure
 from align.evaluation.benchmarks.humaneval import COLUMNS, task_row
+from align.evaluation.forms import Form
 from align.fim.formats import encode_fim_prompt
 from align.sampling.samples import Prompt
-from align.settings import EvalPrompt
 
 NAME = "humaneval_infilling"
 _FORM, _PUBLISHED_FORM = "fim-single-line/1", "fim-raw/1"
@@ -30,7 +30,7 @@ _LONG = (f"{NAME}_multi_line", f"{NAME}_random_span")
 _MAX_LONG_TOKENS = 512
 
 
-def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
+def load(name: str, count: int | None, form: Form) -> Benchmark:
     """Returns an infilling benchmark, or a fixed slice of it; gaps are put in one way only.
 
     Raises:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from align.artifacts import Row, canonical_json
 from align.errors import InputError
 from align.evaluation.benchmarks.base import Benchmark, load_data
-from align.evaluation.forms import DOCSTRING_STOPS, FORMS, Question, function_problem
+from align.evaluation.forms import DOCSTRING_STOPS, Form, Question, function_problem
 from align.mbpp import TEST_IDS, VALIDATION_IDS, mbpp_task
-from align.settings import EvalPrompt
 from sandbox import TaskError
 
 
-def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
+def load(name: str, count: int | None, form: Form) -> Benchmark:
     """Returns a set of MBPP, or a fixed slice of `count` problems.
 
     Raises:
@@ -24,8 +23,8 @@ def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
     ids = VALIDATION_IDS if name == "mbpp_validation" else TEST_IDS
     columns = ("task_id", "code", "test_list")
     data = load_data(name, columns, count, "task_id", lambda row: row.get("task_id") in ids)
-    problems = (function_problem(_question(name, row, place), prompt) for place, row in data.rows)
-    return Benchmark(name, tuple(problems), FORMS[prompt].name, data.sha)
+    problems = (function_problem(_question(name, row, place), form) for place, row in data.rows)
+    return Benchmark(name, tuple(problems), form.name, data.sha)
 
 
 def _question(name: str, row: Row, place: str) -> Question:

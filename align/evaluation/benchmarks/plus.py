@@ -20,15 +20,14 @@ from align.artifacts import Row, canonical_json
 from align.errors import InputError
 from align.evaluation.benchmarks import humaneval
 from align.evaluation.benchmarks.base import Benchmark, load_data
-from align.evaluation.forms import DOCSTRING_STOPS, FORMS, Question, function_problem
+from align.evaluation.forms import DOCSTRING_STOPS, Form, Question, function_problem
 from align.sampling.extract import parse
-from align.settings import EvalPrompt
 
 _COLUMNS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input")
 _ASKS = "Write a Python function for this. Answer with the whole program in one Python code block."
 
 
-def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
+def load(name: str, count: int | None, form: Form) -> Benchmark:
     """Returns HumanEval+ or a release of MBPP+, or a fixed slice of it.
 
     Raises:
@@ -36,10 +35,10 @@ def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
     """
     data = load_data(name, _COLUMNS, count, "task_id")
     problems = (
-        function_problem(_question(name, row, place, data.licence), prompt)
+        function_problem(_question(name, row, place, data.licence), form)
         for place, row in data.rows
     )
-    return Benchmark(name, tuple(problems), FORMS[prompt].name, data.sha, measure=_base_share)
+    return Benchmark(name, tuple(problems), form.name, data.sha, measure=_base_share)
 
 
 def _base_share(samples: Sequence[Row], verdicts: Mapping[str, Row]) -> dict[str, float]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from align.artifacts import Row, canonical_json
 from align.evaluation.benchmarks.base import Benchmark, Problem, load_data
 from align.evaluation.benchmarks.humaneval import whole_program
+from align.evaluation.forms import Form
 from align.sampling.extract import EXTRACTOR, extract_code
 from align.sampling.prompts import task_prompt
-from align.settings import EvalPrompt
 
 _FORM = "repair-with-tests/1"
 _COLUMNS = (
@@ -25,7 +25,7 @@ _COLUMNS = (
 )
 
 
-def load(name: str, count: int | None, prompt: EvalPrompt) -> Benchmark:
+def load(name: str, count: int | None, form: Form) -> Benchmark:
     """Returns the repair tasks, or a fixed slice of them; they have one prompt form.
 
     Raises:
