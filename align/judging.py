@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from align import rows as schemas
-from align.artifacts import Row, sha256_text
-from align.checkpoint import weights_sha
-from align.completions import look_up
-from align.errors import InputError, ServingError
+from align.artifacts import Row, sha256_text, write_json
+from align.asking import JudgeAsker
+from align.errors import InputError
+from align.planted import planted_faults
 from align.settings import JudgeSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
@@ -22,16 +23,19 @@ from align.tables import read_rows, read_samples
 from judges import (
     AnswerCache,
     Candidate,
-    Judge,
     JudgeError,
     Judgement,
+    Preference,
     Rubric,
     Status,
+    Usage,
     load_rubric,
     within_problem_auroc,
 )
+from judges.calibration import order_consistency
+from judges.tournament import schedule, standings
 
-_ATTEMPTS = 3
+CALIBRATION = "calibration.json"
 
 
 def run(
@@ -41,35 +45,50 @@ def run(
 
     The judge is the model of the input `model`, served by the run, or what answers at
     `settings.endpoint`. Samples are taken task by task, so that within `max_samples` as many tasks
-    as possible have two samples to order. Writes `judgements`.
+    as possible have two samples to order. With a pairwise rubric the samples of a task are compared
+    with one another, and a sample's score is its mean probability of being the better one.
+
+    Writes `judgements`, and `calibration.json`: what these judgements say of the judge itself.
 
     Raises:
         InputError: A table is empty or can't be read, or no sample has code.
         ServingError: The judge's server can't be started or kept alive.
     """
     tasks = {row["task_id"]: row for _, row in read_rows(inputs["tasks"])}
-    outcomes: dict[str, str] = {}
+    verdicts: dict[str, Row] = {}
     if "verdicts" in inputs:
-        outcomes = {row["sample_id"]: row["outcome"] for _, row in read_rows(inputs["verdicts"])}
+        verdicts = {row["sample_id"]: row for _, row in read_rows(inputs["verdicts"])}
     skips = Skips(context)
-    passed_over = frozenset() if settings.executed else frozenset(outcomes)
-    samples = _choose(inputs["samples"], tasks, outcomes, passed_over, settings.max_samples, skips)
+    passed_over = frozenset() if settings.executed else frozenset(verdicts)
+    samples = choose_samples(inputs["samples"], tasks, verdicts, passed_over, settings, skips)
     if not samples and settings.executed:
         raise InputError(f"{inputs['samples']} holds no sample to judge: {skips.first()}")
-    rubric = _rubric(settings.rubric)
+    rubric = find_rubric(settings.rubric)
+    calibration: dict[str, Any] = {}
     with out.table("judgements", schemas.JUDGEMENT, "sample_id") as writer:
         todo = [row for row in samples if row["sample_id"] not in writer.done]
-        with context.progress("judge", len(samples)) as bar:
+        with (
+            context.progress("judge", len(samples)) as bar,
+            closing(AnswerCache(out.path / "answers.jsonl")) as answers,
+        ):
             bar.advance(len(samples) - len(todo))
-
-            def emit(row: Row) -> None:
-                writer.add(row)
-                bar.advance()
-
-            with closing(AnswerCache(out.path / "answers.jsonl")) as answers:
-                _judge_all(todo, tasks, settings, inputs, context, rubric, answers, emit)
+            if samples:
+                asker = JudgeAsker(settings, inputs, context, answers)
+                candidates = {
+                    row["sample_id"]: candidate_of(row, tasks, verdicts) for row in samples
+                }
+                judged = _tournaments if rubric.kind == "pairwise" else _scores
+                for row in judged(asker, rubric, todo, candidates, settings, calibration):
+                    writer.add(row)
+                    bar.advance()
+                if rubric.measures == "quality" and rubric.kind != "checklist":
+                    originals = good_ones(samples, candidates, verdicts, settings.planted)
+                    calibration["planted"] = planted_faults(asker, rubric, originals)
     rows = [row for _, row in read_rows(out.path / "judgements")]
-    return _summary(rows, outcomes, writer.content_sha(), skips)
+    outcomes = {sample_id: row["outcome"] for sample_id, row in verdicts.items()}
+    summary = _summary(rows, outcomes, writer.content_sha(), skips, calibration)
+    write_json(out.path / CALIBRATION, summary.details["calibration"])
+    return summary
 
 
 def rubric_sha(name: str) -> str:
@@ -78,83 +97,19 @@ def rubric_sha(name: str) -> str:
     Raises:
         InputError: There is no such rubric, or it can't be read.
     """
-    return sha256_text(_rubric(name).model_dump_json())
+    return sha256_text(find_rubric(name).model_dump_json())
 
 
-def _rubric(name: str) -> Rubric:
+def find_rubric(name: str) -> Rubric:
+    """Loads a rubric.
+
+    Raises:
+        InputError: There is no such rubric, or it can't be read.
+    """
     try:
         return load_rubric(name)
     except JudgeError as error:
         raise InputError(str(error)) from error
-
-
-def _judge_all(
-    samples: list[Row],
-    tasks: Mapping[str, Row],
-    settings: JudgeSettings,
-    inputs: Mapping[str, Path],
-    context: Context,
-    rubric: Rubric,
-    answers: AnswerCache,
-    emit: Callable[[Row], None],
-) -> None:
-    """Judges every sample; what the server failed on is asked again, of a new one if it died."""
-    by_id = {row["sample_id"]: row for row in samples}
-    name = _judge_id(settings, inputs)
-    for _ in range(_ATTEMPTS):
-        if not by_id:
-            return
-        judge = _open_judge(settings, inputs, context, rubric, answers)
-        candidates = (
-            Candidate(row["sample_id"], task_text(tasks[row["task_id"]]), row["code"])
-            for row in list(by_id.values())
-        )
-        try:
-            for judgement in judge.score_many(candidates):
-                if judgement.status is Status.INFRA_ERROR:
-                    context.log("infra_error", detail=judgement.detail)
-                else:
-                    emit(_row(judgement, by_id.pop(judgement.candidate_ids[0]), name))
-        except JudgeError as error:
-            raise ServingError(f"judging stopped: {error}") from error
-    if by_id:
-        raise ServingError(
-            f"{len(by_id)} of {len(samples)} samples could not be judged: the judge's server "
-            f"failed {_ATTEMPTS} times (see log.jsonl); the others are kept: run the same command "
-            "again"
-        )
-
-
-def _judge_id(settings: JudgeSettings, inputs: Mapping[str, Path]) -> str:
-    """Names the judge by what it is, not by where it lies or under which name it is served."""
-    if settings.endpoint:
-        return str(settings.model)
-    return f"{inputs['model'].name}@{weights_sha(inputs['model'])[:12]}"
-
-
-def _open_judge(
-    settings: JudgeSettings,
-    inputs: Mapping[str, Path],
-    context: Context,
-    rubric: Rubric,
-    answers: AnswerCache,
-) -> Judge:
-    if settings.endpoint:
-        if not settings.model:
-            raise InputError("judge.endpoint needs judge.model: the name that the endpoint serves")
-        url, name = settings.endpoint, settings.model
-    else:
-        served = look_up(context.servers, inputs["model"])
-        url, name = served.url, served.name
-    return Judge(
-        url,
-        name,
-        rubric,
-        seed=context.seed,
-        concurrency=settings.concurrency,
-        rationale_tokens=settings.rationale_tokens,
-        cache=answers,
-    )
 
 
 def task_text(task: Mapping[str, Any]) -> str:
@@ -164,14 +119,33 @@ def task_text(task: Mapping[str, Any]) -> str:
     return str(task.get("prompt") or "")
 
 
-def _choose(
+def candidate_of(sample: Row, tasks: Mapping[str, Row], verdicts: Mapping[str, Row]) -> Candidate:
+    """Returns a sample as a judge is given it."""
+    task = tasks[sample["task_id"]]
+    verdict = verdicts.get(sample["sample_id"])
+    outcomes = ""
+    if verdict is not None:
+        passed = f"{verdict['passed']} of {verdict['total']} tests passed"
+        outcomes = f"{verdict['outcome']}: {passed}. {verdict['detail'] or ''}".strip()
+    return Candidate(
+        sample["sample_id"],
+        task_text(task),
+        sample["code"],
+        language=task.get("language") or "python",
+        reference=task.get("reference") or "",
+        outcomes=outcomes,
+    )
+
+
+def choose_samples(
     location: Path,
     tasks: Mapping[str, Row],
-    outcomes: Mapping[str, str],
+    verdicts: Mapping[str, Row],
     passed_over: frozenset[str],
-    limit: int | None,
+    settings: JudgeSettings,
     skips: Skips,
 ) -> list[Row]:
+    """Returns the samples with code in the order in which they are judged: task by task."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for place, row in read_samples(location, ("sample_id", "task_id", "sample_index")):
         if row["sample_id"] in passed_over:
@@ -184,7 +158,10 @@ def _choose(
             groups[row["task_id"]].append(row)
 
     def worth(task_id: str) -> tuple[bool, str]:
-        accepted = sum(outcomes.get(row["sample_id"]) == "accepted" for row in groups[task_id])
+        accepted = sum(
+            verdicts.get(row["sample_id"], {}).get("outcome") == "accepted"
+            for row in groups[task_id]
+        )
         return accepted < 2, hashlib.sha256(task_id.encode()).hexdigest()
 
     ordered: list[Row] = []
@@ -192,7 +169,90 @@ def _choose(
         ordered.extend(
             sorted(groups[task_id], key=lambda row: (row["sample_index"], row["sample_id"]))
         )
-    return ordered[:limit]
+    return ordered[: settings.max_samples]
+
+
+def good_ones(
+    samples: Sequence[Row],
+    candidates: Mapping[str, Candidate],
+    verdicts: Mapping[str, Row],
+    most: int,
+) -> list[Candidate]:
+    """Returns one accepted sample a task, `most` of them, to plant faults in."""
+    found: dict[str, Candidate] = {}
+    for row in samples:
+        verdict = verdicts.get(row["sample_id"])
+        if verdict is not None and verdict["outcome"] == "accepted":
+            found.setdefault(row["task_id"], candidates[row["sample_id"]])
+    return list(found.values())[:most]
+
+
+def _scores(
+    asker: JudgeAsker,
+    rubric: Rubric,
+    todo: Sequence[Row],
+    candidates: Mapping[str, Candidate],
+    settings: JudgeSettings,
+    calibration: dict[str, Any],
+) -> Iterator[Row]:
+    rows = {row["sample_id"]: row for row in todo}
+    for judgement in asker.score(rubric, (candidates[sample_id] for sample_id in rows)):
+        yield _row(judgement, rows[judgement.candidate_ids[0]], asker.name)
+
+
+def _tournaments(
+    asker: JudgeAsker,
+    rubric: Rubric,
+    todo: Sequence[Row],
+    candidates: Mapping[str, Candidate],
+    settings: JudgeSettings,
+    calibration: dict[str, Any],
+) -> Iterator[Row]:
+    """Yields a row for each sample whose task has another one, from all comparisons of the task."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in todo:
+        groups[row["task_id"]].append(row)
+    games: dict[str, list[Preference]] = defaultdict(list)
+    tasks: dict[str, str] = {row["sample_id"]: row["task_id"] for row in todo}
+    pairs = [
+        (candidates[a], candidates[b])
+        for task_id, group in groups.items()
+        if len(group) > 1
+        for a, b in schedule([row["sample_id"] for row in group], settings.comparisons, asker.seed)
+    ]
+    for preference in asker.compare(rubric, pairs):
+        games[tasks[preference.candidate_ids[0]]].append(preference)
+    calibration["order_consistency"] = order_consistency(
+        (task_id, preference) for task_id, played in games.items() for preference in played
+    )
+    for task_id, played in games.items():
+        scores = standings(played)
+        for row in groups[task_id]:
+            own = [p for p in played if row["sample_id"] in p.candidate_ids]
+            if own:
+                yield _row(_standing(row["sample_id"], rubric, own, scores), row, asker.name)
+
+
+def _standing(
+    sample_id: str, rubric: Rubric, own: Sequence[Preference], scores: Mapping[str, float]
+) -> Judgement:
+    """Returns a sample's comparisons as one judgement."""
+    asked = [judgement for preference in own for judgement in preference.judgements]
+    score = scores.get(sample_id)
+    failed = next((p for p in own if p.status is not Status.OK), None)
+    status = Status.OK if score is not None else failed.status if failed else Status.PARSE_ERROR
+    return Judgement(
+        candidate_ids=(sample_id,),
+        rubric=rubric.full_name,
+        rubric_sha=rubric.sha,
+        status=status,
+        score=score,
+        judge="",
+        prompt_sha=sha256_text(json.dumps(sorted(each.prompt_sha for each in asked))),
+        rationale="\n\n".join(each.rationale for each in asked),
+        usage=sum((each.usage for each in asked), Usage()),
+        detail="" if score is not None else next(each.detail for each in asked if each.detail),
+    )
 
 
 def _row(judgement: Judgement, sample: Row, judge: str) -> Row:
@@ -203,7 +263,11 @@ def _row(judgement: Judgement, sample: Row, judge: str) -> Row:
 
 
 def _summary(
-    rows: list[Row], outcomes: Mapping[str, str], content_sha: str, skips: Skips
+    rows: list[Row],
+    outcomes: Mapping[str, str],
+    content_sha: str,
+    skips: Skips,
+    calibration: Mapping[str, Any],
 ) -> Summary:
     scored = [row for row in rows if row["status"] == "ok"]
     labelled = [
@@ -216,6 +280,7 @@ def _summary(
         by_outcome[outcomes.get(row["sample_id"], "not run")].append(row["score"])
     means = {name: sum(scores) / len(scores) for name, scores in sorted(by_outcome.items())}
     statuses = Counter(row["status"] for row in rows)
+    auroc = within_problem_auroc(labelled)
     return Summary(
         content_sha=content_sha,
         counts={"judged": len(rows), **statuses, **skips.counts},
@@ -223,7 +288,8 @@ def _summary(
             "statuses": dict(statuses),
             "mean_score_by_outcome": means,
             "scores": [row["score"] for row in scored],
-            "auroc": within_problem_auroc(labelled),
+            "auroc": auroc,
+            "calibration": {"within_problem_auroc": auroc, **calibration},
             "skipped": skips.listed,
         },
     )

@@ -16,7 +16,6 @@ from align.settings import (
     DpoSettings,
     ExportSettings,
     FimSettings,
-    JudgeSettings,
     PairSettings,
     SampleSettings,
     SandboxSettings,
@@ -68,7 +67,6 @@ def register(app: typer.Typer) -> None:
         sft,
         sample,
         verify,
-        judge,
         select,
         pair,
         dpo,
@@ -180,33 +178,6 @@ def verify(
     )
     inputs = {"tasks": table_path(tasks), "samples": table_path(samples)}
     do_stage("verify", settings, inputs, out, table="verdicts", seed=seed, sandbox=box)
-
-
-def judge(
-    model: ModelOption,
-    tasks: TasksOption,
-    samples: SamplesOption,
-    out: OutOption,
-    verdicts: Annotated[str | None, typer.Option(help="Verdicts, to compare scores with.")] = None,
-    rubric: Annotated[str | None, typer.Option(help="A shipped rubric or a YAML file.")] = None,
-    endpoint: EndpointOption = None,
-    overrides: ServeSetOption = None,
-    seed: SeedOption = 0,
-) -> None:
-    """Scores samples by a rubric with a judge model; a score never outranks an execution.
-
-    Example: align judge --model Qwen/Qwen2.5-Coder-1.5B-Instruct --tasks t.jsonl --samples
-    s.parquet --out judgements.parquet
-    """
-    serving, own = serving_of(None, overrides)
-    given = {"model": model, "rubric": rubric, "endpoint": endpoint}
-    settings = settings_of(JudgeSettings, given, own)
-    inputs = {"tasks": table_path(tasks), "samples": table_path(samples)}
-    if verdicts:
-        inputs["verdicts"] = table_path(verdicts)
-    if endpoint is None:
-        inputs["model"] = model_path(model)
-    do_stage("judging", settings, inputs, out, table="judgements", seed=seed, serving=serving)
 
 
 def select(

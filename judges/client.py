@@ -121,6 +121,7 @@ class ChatClient:
         timeout_s: Seconds for one attempt.
         api_key: Sent as a bearer token.
         cache: Where completions are looked up, and kept when they are whole.
+        identity: What the model is, beyond its name; kept answers belong to it.
     """
 
     def __init__(
@@ -132,9 +133,12 @@ class ChatClient:
         timeout_s: float,
         api_key: str | None = None,
         cache: AnswerCache | None = None,
+        identity: str = "",
     ) -> None:
         """Sets the client up; nothing is sent yet."""
         self.model = model
+        self.spent = Usage()
+        self._identity = identity
         self._cache = cache
         self._root = root
         self._slots = asyncio.Semaphore(concurrency)
@@ -162,7 +166,8 @@ class ChatClient:
         if self._cache is None:
             reply = await self._ask(body)
         else:
-            request = sha256_of(body)
+            named = {**body, "model": self._identity} if self._identity else body
+            request = sha256_of(named)
             # Of requests that are alike the first asks, and the others find its answer kept.
             async with self._alike.setdefault(request, asyncio.Lock()):
                 reply = await self._known(self._cache, request, body)
@@ -178,7 +183,9 @@ class ChatClient:
         )
 
     async def _ask(self, body: dict[str, Any]) -> _ChatReply:
-        return _parse(_ChatReply, await self._post("/v1/chat/completions", body))
+        reply = _parse(_ChatReply, await self._post("/v1/chat/completions", body))
+        self.spent += Usage(reply.usage.prompt_tokens, reply.usage.completion_tokens, 1)
+        return reply
 
     async def _known(self, cache: AnswerCache, request: str, body: dict[str, Any]) -> _ChatReply:
         known = cache.get(request)

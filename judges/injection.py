@@ -1,9 +1,10 @@
 """The second look: does the score stand on the code, or on what the code says about itself?
 
-Comments and docstrings are where a candidate can talk to the judge at no cost to its behaviour. A
-judgement whose score falls by more than a threshold when they are taken out is flagged. A fall
-alone counts: text that lowers its own grade is no attack. Strings and names that the program uses
-stay, so pleas in them are not caught here; the fence and the constrained label stand against those.
+Comments and docstrings are where a candidate can talk to the judge at no cost to its behaviour;
+long names and long texts come next. A judgement whose score falls by more than a threshold when
+they are taken out is flagged. A fall alone counts: text that lowers its own grade is no attack.
+Short names and strings stay, so pleas in them are not caught here; the fence and the constrained
+label stand against those.
 """
 
 from __future__ import annotations
@@ -18,8 +19,15 @@ import warnings
 _UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError)
 
 
-def strip_comments(code: str, language: str = "python") -> str | None:
-    """Returns the code without comments, docstrings and strings that nothing uses.
+# A name of more characters, or of as many words, says something to a reader that code need not say.
+_LONG_NAME = 40
+_WORDS = 6
+_LONG_TEXT = 60
+_TEXT = "..."
+
+
+def second_view(code: str, language: str = "python") -> str | None:
+    """Returns the code without comments, docstrings, unused strings, long names and long texts.
 
     Args:
         code: Source text; it is parsed, never run.
@@ -37,9 +45,11 @@ def strip_comments(code: str, language: str = "python") -> str | None:
             tree = ast.parse(code)
         tokens = tokenize.generate_tokens(io.StringIO(code).readline)
         commented = any(token.type == tokenize.COMMENT for token in tokens)
-        stripper = _DeadStrings()
-        tree = stripper.visit(tree)
-        return ast.unparse(tree) if commented or stripper.found else None
+        stripper, shortener = _DeadStrings(), _Shortener()
+        tree = shortener.visit(stripper.visit(tree))
+        if not (commented or stripper.found or shortener.found):
+            return None
+        return ast.unparse(tree)
     except _UNPARSABLE:
         return None
 
@@ -67,3 +77,32 @@ class _DeadStrings(ast.NodeTransformer):
                 kept = [entry for entry in body if not isinstance(entry, ast.Pass)]
                 setattr(node, name, kept or body[:1])
         return node
+
+
+class _Shortener(ast.NodeTransformer):
+    """Gives long names short ones, one for each, and cuts long texts."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self.found = False
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        if isinstance(node.value, str) and len(node.value) > _LONG_TEXT:
+            self.found = True
+            return ast.copy_location(ast.Constant(_TEXT), node)
+        return node
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        for field in ("id", "name", "attr", "arg", "asname"):
+            name = getattr(node, field, None)
+            # An imported module has the name that it has.
+            if isinstance(name, str) and not (field == "name" and isinstance(node, ast.alias)):
+                setattr(node, field, self._short(name))
+        return node
+
+    def _short(self, name: str) -> str:
+        if len(name) <= _LONG_NAME and len(name.strip("_").split("_")) < _WORDS:
+            return name
+        self.found = True
+        return self._names.setdefault(name, f"name_{len(self._names) + 1}")

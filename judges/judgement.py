@@ -39,12 +39,16 @@ class Candidate:
         task: What was asked, in words.
         code: The answer.
         language: Language of the code; the comment-stripped second look knows `python`.
+        reference: The task's own solution, for rubrics that show it.
+        outcomes: What the tests said of this candidate, for rubrics that show it.
     """
 
     candidate_id: str
     task: str
     code: str
     language: str = "python"
+    reference: str = ""
+    outcomes: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,14 @@ class Judgement:
         rubric: Name and version, `name/version`.
         rubric_sha: Hash of the whole rubric.
         status: How it ended.
-        score: Expectation of the labels' values; None unless the status is `ok`.
-        probs: Probability of each label, renormalised over the labels; empty where none was read.
+        score: Expectation of the labels' values, of a checklist the weighted mean of its items'
+            probabilities of a yes; None unless the status is `ok`.
+        probs: Probability of each label, renormalised over the labels, of a checklist the
+            probability of a yes to each item; empty where none was read.
         leftover: Probability that the model gave to tokens that are no label, 0 to 1, before
-            renormalising; large means that the model did not want to answer in labels.
-        entropy: Of `probs`, in nats.
+            renormalising (of a checklist's items the largest); large means that the model did not
+            want to answer in labels.
+        entropy: Of the labels, in nats; of a checklist the mean over its items.
         rationale: What the judge wrote before its label.
         judge: Name of the model.
         prompt_sha: Hash of the rendered messages.

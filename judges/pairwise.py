@@ -7,7 +7,7 @@ import asyncio
 from judges.client import ChatClient
 from judges.errors import JudgeError
 from judges.judgement import Candidate, Judgement, Preference, Status
-from judges.pointwise import LabelSource, ask
+from judges.pointwise import LabelSource, Manner, ask
 from judges.prompts import render
 from judges.rubric import Rubric
 
@@ -18,9 +18,7 @@ async def compare_candidates(
     rubric: Rubric,
     a: Candidate,
     b: Candidate,
-    *,
-    seed: int,
-    rationale_tokens: int,
+    manner: Manner,
     margin: float,
 ) -> Preference:
     """Asks which of two candidates is better, once in each order, and combines the answers.
@@ -35,8 +33,9 @@ async def compare_candidates(
         )
 
     async def one(first: Candidate, second: Candidate) -> Judgement:
-        prompt = render(rubric, [first, second], seed)
-        return await ask(client, labels, rubric, [first, second], prompt, rationale_tokens)
+        pair = [first, second]
+        prompt = render(rubric, pair, manner.seed, guarded=manner.guarded)
+        return await ask(client, labels, rubric, pair, prompt, manner.rationale_tokens)
 
     ab, ba = await asyncio.gather(one(a, b), one(b, a))
     return combine_orders(ab, ba, margin)

@@ -1,15 +1,16 @@
-"""One candidate: a capped rationale, then one label, read as a distribution."""
+"""One candidate: a capped rationale, then a label for each question, read as a distribution."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from judges.client import ChatClient, Completion
 from judges.errors import RequestFault
-from judges.injection import strip_comments
+from judges.injection import second_view
 from judges.judgement import Candidate, Judgement, Status, Usage
 from judges.labels import LabelTokens, Reading, raise_unless_finished
 from judges.prompts import Prompt, render
@@ -31,6 +32,24 @@ _REFUSAL = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How candidates are put to the model.
+
+    Attributes:
+        seed: The run's seed; with the candidates' ids it fixes every byte of a prompt.
+        rationale_tokens: Cap of the rationale. Being cut there is no fault.
+        injection_threshold: A score that falls by more than this share of the scale's range in the
+            second look is flagged. None: no second look.
+        guarded: False leaves out what stands between candidate and judge, to measure its worth.
+    """
+
+    seed: int
+    rationale_tokens: int
+    injection_threshold: float | None
+    guarded: bool = True
+
+
 async def ask(
     client: ChatClient,
     labels: LabelSource,
@@ -39,7 +58,7 @@ async def ask(
     prompt: Prompt,
     rationale_tokens: int,
 ) -> Judgement:
-    """Sends one prompt and reads rationale and label.
+    """Sends one prompt and reads the rationale and a label for each of its questions.
 
     Args:
         client: Where to send it.
@@ -47,7 +66,7 @@ async def ask(
         rubric: The rubric that the prompt was rendered from.
         candidates: The candidates in the prompt, in order.
         prompt: What to send.
-        rationale_tokens: Cap of the rationale. Being cut there is no fault.
+        rationale_tokens: Cap of the rationale.
 
     Returns:
         A judgement; faults of the requests are in its status.
@@ -57,7 +76,7 @@ async def ask(
     """
     usage = Usage()
     rationale = ""
-    reading: Reading | None = None
+    readings: dict[str, Reading] = {}
     status, detail = Status.OK, ""
     try:
         tokens = await labels()
@@ -67,68 +86,85 @@ async def ask(
         usage += first.usage
         rationale = first.text.strip()
         _check_rationale(first, rationale_tokens)
-        second = await client.chat(
-            prompt.with_rationale(rationale), **_GREEDY, **tokens.request_fields()
-        )
-        usage += second.usage
-        reading = tokens.read(second)
+
+        async def answer(name: str) -> Completion:
+            messages = prompt.with_rationale(rationale, name)
+            return await client.chat(messages, **_GREEDY, **tokens.request_fields())
+
+        # Together, so that the server still holds what they share; all end before one is read.
+        answers = await asyncio.gather(*map(answer, prompt.questions), return_exceptions=True)
+        for each in answers:
+            usage += each.usage if isinstance(each, Completion) else Usage()
+        for name, each in zip(prompt.questions, answers, strict=True):
+            if isinstance(each, BaseException):
+                raise each
+            readings[name] = tokens.read(each)
     except RequestFault as fault:
         status, detail = fault.status, fault.detail
+    whole = _combined(rubric, readings) if status is Status.OK else None
     return Judgement(
         candidate_ids=tuple(candidate.candidate_id for candidate in candidates),
         rubric=rubric.full_name,
         rubric_sha=rubric.sha,
         status=status,
-        score=reading.score if reading else None,
+        score=whole.score if whole else None,
         judge=client.model,
         prompt_sha=prompt.sha,
-        probs=reading.probs if reading else {},
-        leftover=reading.leftover if reading else None,
-        entropy=reading.entropy if reading else None,
+        probs=whole.probs if whole else {},
+        leftover=whole.leftover if whole else None,
+        entropy=whole.entropy if whole else None,
         rationale=rationale,
         usage=usage,
         detail=detail,
     )
 
 
+def _combined(rubric: Rubric, readings: Mapping[str, Reading]) -> Reading:
+    """Returns the reading of the one label, or of a checklist that of all its items.
+
+    A checklist's score is s = w1 s1 + ... + wn sn (Qwen2.5-Coder technical report, section 4.1)
+    with weights that sum to one, and the probability of a yes for each s.
+    """
+    if rubric.kind != "checklist":
+        return readings[rubric.name]
+    weights = rubric.weights
+    return Reading(
+        score=sum(weights[name] * reading.score for name, reading in readings.items()),
+        probs={name: reading.score for name, reading in readings.items()},
+        leftover=max(reading.leftover for reading in readings.values()),
+        entropy=sum(reading.entropy for reading in readings.values()) / len(readings),
+    )
+
+
 async def score_candidate(
-    client: ChatClient,
-    labels: LabelSource,
-    rubric: Rubric,
-    candidate: Candidate,
-    *,
-    seed: int,
-    rationale_tokens: int,
-    injection_threshold: float | None,
+    client: ChatClient, labels: LabelSource, rubric: Rubric, candidate: Candidate, manner: Manner
 ) -> Judgement:
-    """Judges one candidate, and a second time without its comments where that can matter.
+    """Judges one candidate, and a second time without what it says of itself where that can matter.
 
     Args:
         client: Where to send it.
         labels: Gives the rubric's labels in the server's tokenizer.
-        rubric: A pointwise rubric.
+        rubric: A pointwise rubric or a checklist.
         candidate: What to judge.
-        seed: The run's seed; with the candidate's id it fixes every byte of the prompt.
-        rationale_tokens: Cap of the rationale.
-        injection_threshold: A score that falls by more than this share of the scale's range without
-            comments is flagged. None: no second look.
+        manner: How it is put.
 
     Raises:
         JudgeError: The judge can't work as it is set up.
     """
 
     async def look(view: Candidate, name: str) -> Judgement:
-        prompt = render(rubric, [view], seed, name)
-        return await ask(client, labels, rubric, [view], prompt, rationale_tokens)
+        prompt = render(rubric, [view], manner.seed, name, guarded=manner.guarded)
+        return await ask(client, labels, rubric, [view], prompt, manner.rationale_tokens)
 
     first = await look(candidate, "as is")
-    if first.score is None or injection_threshold is None:
+    threshold = manner.injection_threshold
+    if first.score is None or threshold is None or not manner.guarded:
         return first
     values = rubric.values.values()
-    allowed_fall = injection_threshold * (max(values) - min(values))
+    allowed_fall = threshold * (max(values) - min(values))
     if first.score - min(values) <= allowed_fall:
         return first  # It can't fall that far, so the second look would be wasted.
-    bare = strip_comments(candidate.code, candidate.language)
+    bare = second_view(candidate.code, candidate.language)
     if bare is None:
         return first
     second = await look(replace(candidate, code=bare), "without comments")

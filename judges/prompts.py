@@ -27,6 +27,17 @@ _SPECIAL = re.compile(
     re.IGNORECASE,
 )
 _FENCE = re.compile(r"<(?=\s*/?\s*candidate)", re.IGNORECASE)
+# What other judges read a verdict from, and tags that would stand for a speaker or a grade.
+_VERDICT = re.compile(
+    r"\[(?=\[[A-Za-z0-9]{1,6}\]\]|RESULT\])"
+    r"|<(?=/?\s*(?:verdict|score|grade|rating|answer|result|system|user|assistant|reviewer)\s*>)"
+    r"|\\(?=boxed\{)",
+    re.IGNORECASE,
+)
+# Characters that show as nothing or turn the direction of what follows: text that only the model
+# sees. Not removed but shown, since taking out could bring other characters together.
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
+_SHOWN = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -35,32 +46,36 @@ class Prompt:
 
     Attributes:
         messages: System and user message; the judge answers with its rationale.
-        question: The user message that follows the rationale and asks for the label.
+        questions: By name the user messages that may follow the rationale, each for one label.
         sha: Hash of all of it.
     """
 
     messages: tuple[Message, ...]
-    question: str
+    questions: Mapping[str, str]
     sha: str
 
-    def with_rationale(self, rationale: str) -> list[Message]:
-        """Returns the messages of the label request, which continue those of the rationale's."""
+    def with_rationale(self, rationale: str, question: str) -> list[Message]:
+        """Returns the messages of a label request, which continue those of the rationale's."""
         return [
             *self.messages,
             # The judge can be talked into writing a special token, so its own words pass too.
             {"role": "assistant", "content": neutralise(rationale)},
-            {"role": "user", "content": self.question},
+            {"role": "user", "content": self.questions[question]},
         ]
 
 
 def neutralise(text: str) -> str:
-    """Makes chat special tokens and fence lines in untrusted text inert by a space after the `<`.
+    """Makes what could act as structure in untrusted text inert.
 
-    It only ever inserts, so no new token can come into being by taking something out. Lone
-    surrogates, which no request can carry, become question marks.
+    Chat special tokens, fence lines, verdict marks and tags get a space behind their first
+    character; characters that can't be seen become one that can. Nothing is taken out, so no new
+    token can come into being by it. Lone surrogates, which no request can carry, become question
+    marks.
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
-    text = _SPECIAL.sub(lambda match: match.group() + " ", text)
+    text = _UNSEEN.sub(_SHOWN, text)
+    for pattern in (_SPECIAL, _VERDICT):
+        text = pattern.sub(lambda match: match.group() + " ", text)
     return _FENCE.sub("< ", text)
 
 
@@ -76,15 +91,28 @@ def nonce(seed: int, candidate_ids: Sequence[str], view: str) -> str:
 
 
 def render(
-    rubric: Rubric, candidates: Sequence[Candidate], seed: int, view: str = "as is"
+    rubric: Rubric,
+    candidates: Sequence[Candidate],
+    seed: int,
+    view: str = "as is",
+    *,
+    guarded: bool = True,
 ) -> Prompt:
-    """Renders the request for one candidate (pointwise) or an ordered pair (pairwise).
+    """Renders the request for one candidate, or for an ordered pair where the rubric is pairwise.
+
+    Args:
+        rubric: What is asked.
+        candidates: Of one task.
+        seed: The run's seed.
+        view: Which look at them this is.
+        guarded: False puts the candidate in a plain block, as it is: to measure what the guard is
+            worth, and for nothing else.
 
     Raises:
         JudgeError: A field's text did not get into the prompt, or there is nothing to judge.
     """
     fence = nonce(seed, [candidate.candidate_id for candidate in candidates], view)
-    keys = ["candidate"] if rubric.kind == "pointwise" else ["candidate_a", "candidate_b"]
+    keys = ["candidate_a", "candidate_b"] if rubric.kind == "pairwise" else ["candidate"]
     if len(keys) != len(candidates):
         raise JudgeError(
             f"rubric {rubric.full_name} is {rubric.kind}: it judges {len(keys)} candidate(s) at a "
@@ -95,16 +123,24 @@ def render(
         "scale": "\n".join(f"{entry.label}: {entry.meaning}" for entry in rubric.scale),
         "task": neutralise(candidates[0].task),
     }
+    for key in rubric.needs:
+        if not (text := getattr(candidates[0], key)):
+            raise JudgeError(
+                f"rubric {rubric.full_name} shows the judge each candidate's {key}, and candidate "
+                f"{candidates[0].candidate_id!r} has none"
+            )
+        fields[key] = neutralise(text)
     for key, candidate in zip(keys, candidates, strict=True):
-        fields[key] = _fenced(key, candidate.code, fence)
+        fields[key] = _fenced(key, candidate.code, fence) if guarded else _plain(candidate.code)
     user = _fill(rubric.template, fields).strip("\n")
-    for key, text in fields.items():
-        if text.strip("\n") not in user:
+    for key in PLACEHOLDER.findall(rubric.template):
+        if fields[key].strip("\n") not in user:
             raise JudgeError(
                 f"rubric {rubric.full_name}: the text of {key!r} is not in the rendered prompt"
             )
     messages = ({"role": "system", "content": rubric.system}, {"role": "user", "content": user})
-    return Prompt(messages, rubric.question, sha256_of([messages, rubric.question]))
+    questions = rubric.questions
+    return Prompt(messages, questions, sha256_of([messages, questions]))
 
 
 def _fill(template: str, fields: Mapping[str, str]) -> str:
@@ -114,11 +150,17 @@ def _fill(template: str, fields: Mapping[str, str]) -> str:
 
 
 def _dimensions(rubric: Rubric) -> str:
+    if rubric.kind == "checklist":
+        return "\n".join(f"- {entry.description}" for entry in rubric.dimensions)
     total = sum(entry.weight for entry in rubric.dimensions)
     return "\n".join(
         f"- {entry.name} ({entry.weight / total:.0%}): {entry.description}"
         for entry in rubric.dimensions
     )
+
+
+def _plain(code: str) -> str:
+    return f"```\n{code.encode('utf-8', 'replace').decode().strip()}\n```"
 
 
 def _fenced(key: str, code: str, fence: str) -> str:

@@ -14,6 +14,7 @@ from align.settings.data import (
 from align.settings.engines import SandboxSettings, ServingSettings
 from align.settings.outcome import Block, EvalPrompt, EvalSettings, ExportSettings, ReportSettings
 from align.settings.preference import (
+    CalibrationSettings,
     JudgeSettings,
     PairSettings,
     SampleSettings,
@@ -25,6 +26,7 @@ from align.settings.training import DpoSettings, LoraSettings, SftSettings, Trac
 __all__ = [
     "CHECKLIST",
     "Block",
+    "CalibrationSettings",
     "ChecklistItem",
     "DataSettings",
     "DpoSettings",

@@ -41,8 +41,30 @@ class JudgeSettings(Settings):
     executed: bool = Field(
         default=True, description="judge samples that were executed, not only those of open tasks"
     )
+    comparisons: Positive = Field(
+        default=24, description="comparisons of one task at the most, where the rubric is pairwise"
+    )
+    planted: Annotated[int, Field(ge=0)] = Field(
+        default=8,
+        description="accepted samples that are made worse on purpose, to see whether a judge of "
+        "quality notices; 0: none",
+    )
+    budget_tokens: Positive | None = Field(
+        default=None, description="tokens, read and written, after which nothing more is judged"
+    )
     rationale_tokens: Positive = 64
     concurrency: Positive = 32
+
+
+class CalibrationSettings(JudgeSettings):
+    """How a judge is measured against execution."""
+
+    price_read: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="price of a million tokens read, for the cost of verdicts"
+    )
+    price_written: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="price of a million tokens written"
+    )
 
 
 class SelectSettings(Settings):

@@ -9,7 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judges import Status, mean_score_by_outcome, parse_failure_rate, within_problem_auroc
+from judges import (
+    Judgement,
+    Preference,
+    Status,
+    combine_orders,
+    mean_score_by_outcome,
+    parse_failure_rate,
+    within_problem_auroc,
+)
+from judges.calibration import (
+    accuracy,
+    calibration_error,
+    cohens_kappa,
+    longer_wins,
+    order_consistency,
+    share_by_problem,
+    wins,
+)
 
 Rows = list[tuple[str, float | None, bool | None]]
 
@@ -93,3 +110,65 @@ def test_results_are_plain_json() -> None:
         "problems": 1,
         "comparisons": 1,
     }
+
+
+def test_kappa_is_zero_for_chance_and_one_for_agreement() -> None:
+    truth = [True, True, False, False]
+    assert cohens_kappa(truth, truth) == 1
+    assert cohens_kappa([True, False, True, False], truth) == 0
+    assert cohens_kappa([not each for each in truth], truth) == -1
+    assert cohens_kappa([True] * 4, [True] * 4) is None
+    assert cohens_kappa([], []) is None
+
+
+def test_kappa_is_that_of_a_worked_table() -> None:
+    # 20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no: observed 0.7, expected 0.5
+    said = [True] * 25 + [False] * 25
+    truth = [True] * 20 + [False] * 5 + [True] * 10 + [False] * 15
+    assert cohens_kappa(said, truth) == pytest.approx(0.4)
+
+
+def test_calibration_error_is_the_gap_between_said_and_so() -> None:
+    assert calibration_error([0.75] * 4, [True, True, True, False]) == pytest.approx(0)
+    assert calibration_error([1.0, 1.0, 0.0, 0.0], [False, False, True, True]) == 1
+    assert calibration_error([0.05] * 5 + [0.95] * 5, [False] * 5 + [True] * 5) == pytest.approx(
+        0.05
+    )
+    assert calibration_error([], []) is None
+
+
+def test_longer_wins_compares_only_within_problem_and_outcome() -> None:
+    rows = [
+        ("p", "accepted", 3.0, 10),
+        ("p", "accepted", 2.0, 5),
+        ("p", "wrong_answer", 5.0, 99),  # alone in its outcome
+        ("q", "accepted", 1.0, 7),
+        ("q", "accepted", 4.0, 7),  # of one length
+        ("r", "accepted", 1.0, 8),
+        ("r", "accepted", 1.0, 9),  # a tie
+    ]
+    found = longer_wins(rows)
+    assert found["value"] == pytest.approx(0.75) and found["comparisons"] == 2
+
+
+def test_shares_count_each_problem_once() -> None:
+    found = share_by_problem([("p", 1.0)] * 9 + [("q", 0.0)])
+    assert found["value"] == 0.5 and found["problems"] == 2 and found["comparisons"] == 10
+    assert found["low"] == 0 and found["high"] == 1
+    assert share_by_problem([])["value"] is None
+    assert wins([("p", 2.0, 1.0), ("p", 1.0, 1.0)])["value"] == 0.75
+    assert accuracy([("p", 0.6, True), ("p", 0.6, False)], 0.5)["value"] == 0.5
+
+
+def pair_of(ab: float, ba: float) -> Preference:
+    def one(ids: tuple[str, str], score: float) -> Judgement:
+        return Judgement(ids, "r/1", "sha", Status.OK, score, "judge", "prompt")
+
+    return combine_orders(one(("a", "b"), ab), one(("b", "a"), ba), 0.25)
+
+
+def test_orders_agree_where_one_of_the_two_wins_both_times() -> None:
+    consistent, by_place, tied = pair_of(0.9, 0.2), pair_of(0.9, 0.9), pair_of(0.5, 0.5)
+    assert order_consistency([("p", consistent)])["value"] == 1
+    assert order_consistency([("p", by_place)])["value"] == 0
+    assert order_consistency([("p", tied)])["value"] == 0

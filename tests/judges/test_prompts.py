@@ -87,7 +87,7 @@ def test_the_fence_cannot_be_closed_from_inside_even_with_the_nonce() -> None:
 def test_chat_tokens_are_made_inert_wherever_they_stand(token: str) -> None:
     text = user(Candidate("c", f"Add {token}.", f"# {token}\n{CODE}"))
     assert token not in text
-    rationale = render(QUALITY, [Candidate("c", "t", CODE)], 0).with_rationale(token)
+    rationale = render(QUALITY, [Candidate("c", "t", CODE)], 0).with_rationale(token, QUALITY.name)
     assert token not in rationale[2]["content"]
 
 

@@ -54,7 +54,7 @@ def test_probabilities_are_those_of_the_model_before_any_mask(
     assert judgement.status is Status.OK, judgement.detail
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    messages = render(RUBRIC, CANDIDATES[:1], 0).with_rationale(judgement.rationale)
+    messages = render(RUBRIC, CANDIDATES[:1], 0).with_rationale(judgement.rationale, RUBRIC.name)
     prompt = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )

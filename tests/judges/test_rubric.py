@@ -36,8 +36,68 @@ def test_shipped_rubrics_load_under_their_file_name(name: str) -> None:
     assert load_rubric(name).name == name
 
 
-def test_both_kinds_are_shipped() -> None:
-    assert {load_rubric(name).kind for name in shipped_rubrics()} == {"pointwise", "pairwise"}
+def test_all_kinds_are_shipped_and_both_measures() -> None:
+    shipped = [load_rubric(name) for name in shipped_rubrics()]
+    assert {rubric.kind for rubric in shipped} == {"pointwise", "pairwise", "checklist"}
+    assert {rubric.measures for rubric in shipped} == {"quality", "correctness"}
+
+
+def test_own_rubric_loads_by_its_folder(tmp_path: Path) -> None:
+    written(tmp_path).rename(tmp_path / "rubric.yaml")
+    assert load_rubric(tmp_path).full_name == "mine/1"
+
+
+CHECKLIST = {
+    "kind": "checklist",
+    "scale": [
+        {"label": "Yes", "value": 1.0, "meaning": "so"},
+        {"label": "No", "value": 0.0, "meaning": "not so"},
+    ],
+    "dimensions": [
+        {"name": "clear", "weight": 3, "description": "Is it clear?"},
+        {"name": "short", "weight": 1, "description": "Is it short? {{task}}"},
+    ],
+    "template": "{{dimensions}}\n{{task}}\n{{candidate}}",
+    "question": "{{ item }} Yes or No.",
+}
+
+
+def test_a_checklist_asks_once_for_each_item_and_weighs_them(tmp_path: Path) -> None:
+    rubric = load_rubric(written(tmp_path, **CHECKLIST))
+    assert rubric.questions == {
+        "clear": "Is it clear? Yes or No.",
+        "short": "Is it short? {{task}} Yes or No.",
+    }
+    assert rubric.weights == {"clear": 0.75, "short": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"question": "Yes or No?"}, "has ['item'] there"),
+        ({"scale": RUBRIC["scale"] + [{"label": "C", "value": 0.5, "meaning": "x"}]}, "two labels"),
+        ({"template": RUBRIC["template"]}, "placeholders"),
+    ],
+)
+def test_wrong_checklists_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(JudgeError) as error:
+        load_rubric(written(tmp_path, **{**CHECKLIST, **changes}))
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "needs"),
+    [
+        ("{{dimensions}}{{scale}}{{task}}{{reference}}{{candidate}}", {"reference"}),
+        (
+            "{{dimensions}}{{scale}}{{task}}{{reference}}{{outcomes}}{{candidate}}",
+            {"reference", "outcomes"},
+        ),
+        ("{{dimensions}}{{scale}}{{task}}{{candidate}}", set()),
+    ],
+)
+def test_a_rubric_says_what_it_shows(tmp_path: Path, template: str, needs: set[str]) -> None:
+    assert load_rubric(written(tmp_path, template=template)).needs == needs
 
 
 def test_own_rubric_loads_by_path(tmp_path: Path) -> None:
@@ -78,7 +138,7 @@ def test_sha_changes_with_every_word(tmp_path: Path) -> None:
         ({"template": "{{candidate}} {{task}} {{dimensions}} {{scale}}"}, "must end in"),
         ({"template": RUBRIC["template"] + "\nNow grade."}, "nothing after"),
         ({"template": RUBRIC["template"].replace("scale", "scales")}, "scales"),
-        ({"system": "Task: {{task}}"}, "only the template has placeholders"),
+        ({"system": "Task: {{task}}"}, "a pointwise rubric has [] there"),
     ],
 )
 def test_wrong_rubrics_are_refused_with_file_and_key(
