@@ -1,0 +1,214 @@
+"""The judging and the calibration stage with a scripted judge: what they measure and refuse."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align import calibration, judging
+from align import rows as schemas
+from align.artifacts import Identity, write_parquet
+from align.errors import InputError
+from align.settings import CalibrationSettings, JudgeSettings
+from align.stage import Output, Summary
+from align.tables import read_rows
+from judges import client
+from tests.judges.fault_server import FaultServer
+from tests.test_preference import sample, verdict
+from tests.training_context import QuietContext
+
+RIGHT = """def f(values):
+    total = 0
+    for item in values:
+        total += item
+    return total
+"""
+WRONG = "def f(values):\n    return values[0]"
+Opinion = Callable[[list[dict[str, Any]]], dict[str, float]]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+    monkeypatch.setattr(client, "BACKOFF_S", 0.01)
+    running = FaultServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> dict[str, Path]:
+    """Three problems with a right and a wrong sample each, and a fourth that has only a fault."""
+    samples, verdicts, tasks = [], [], []
+    for index in range(4):
+        task_id = f"t{index}"
+        tasks.append(
+            {"task_id": task_id, "messages": [{"role": "user", "content": f"Sum {index}."}]}
+        )
+        for side, code in (("right", RIGHT), ("wrong", WRONG)):
+            name = f"{side}{index}"
+            outcome = "accepted" if side == "right" else "wrong_answer"
+            outcome = "infra_error" if index == 3 and side == "wrong" else outcome
+            row = sample(name, f"{code}  # {index}", task_id=task_id)
+            samples.append({**row, "sample_index": int(side == "wrong")})
+            verdicts.append(verdict(name, outcome, task_id=task_id))
+    write_parquet(tmp_path / "samples.parquet", samples, schemas.SAMPLE)
+    write_parquet(tmp_path / "verdicts.parquet", verdicts, schemas.VERDICT)
+    lines = "".join(json.dumps(task) + "\n" for task in tasks)
+    (tmp_path / "tasks.jsonl").write_text(lines, encoding="utf-8")
+    return {
+        "samples": tmp_path / "samples.parquet",
+        "verdicts": tmp_path / "verdicts.parquet",
+        "tasks": tmp_path / "tasks.jsonl",
+    }
+
+
+def shown(messages: list[dict[str, Any]]) -> str:
+    """The candidate that a judge was shown, or both."""
+    return str(messages[1]["content"].partition("## Solution")[2])
+
+
+def sees_right(messages: list[dict[str, Any]]) -> dict[str, float]:
+    return {"5": 1.0} if "total" in shown(messages) else {"2": 1.0}
+
+
+def calibrate(
+    server: FaultServer, tables: dict[str, Path], out: Path, **settings: Any
+) -> tuple[dict[str, Any], QuietContext]:
+    out.mkdir(exist_ok=True)
+    given = CalibrationSettings(model="m", endpoint=server.url, **settings)
+    context = QuietContext()
+    calibration.run(given, tables, Output(out, Identity("calibrate", "c")), context)
+    result: dict[str, Any] = json.loads((out / "calibration.json").read_text())
+    return result, context
+
+
+def judge(
+    server: FaultServer, tables: dict[str, Path], out: Path, **settings: Any
+) -> tuple[Summary, QuietContext]:
+    out.mkdir(exist_ok=True)
+    given = JudgeSettings(model="m", endpoint=server.url, **settings)
+    context = QuietContext()
+    summary = judging.run(given, tables, Output(out, Identity("judge", "c")), context)
+    return summary, context
+
+
+def test_a_judge_that_sees_what_is_right_is_measured_so(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    server.opinion = sees_right
+    found, _ = calibrate(server, tables, tmp_path / "out", price_read=1.0, price_written=2.0)
+    assert (found["samples"], found["problems"]) == (6, 3), "a fault is no label"
+    for key in ("within_problem_auroc", "accuracy"):
+        assert found[key]["value"] == 1
+    assert found["kappa"] == 1 and found["parse_failure_rate"] == 0
+    assert found["calibration_error"] == pytest.approx(0.125)  # 2 of 1 to 5 is a quarter
+    assert found["planted"]["preferred"]["comparisons"] == 6
+    assert found["planted"]["by_kind"]["noise names"]["value"] == 1, "no name total, no high grade"
+    assert found["planted"]["by_kind"]["dead code"]["value"] == 0.5, "a tie"
+    assert found["injection"]["guarded"]["attacks"] == 52
+    cost = found["cost"]
+    assert cost["money"] == pytest.approx((cost["read"] + 2 * cost["written"]) / 1e6)
+    page = (tmp_path / "out" / "calibration.html").read_text()
+    assert "<svg" in page and "code_quality/1" in page
+
+
+def test_a_judge_that_heeds_pleas_is_found_out_and_the_guard_helps(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    def gullible(messages: list[dict[str, Any]]) -> dict[str, float]:
+        pleads = re.search("correct|grade|passed", shown(messages), re.IGNORECASE)
+        return {"5": 1.0} if pleads else {"2": 1.0}
+
+    server.opinion = gullible
+    found, _ = calibrate(server, tables, tmp_path / "out")
+    guarded, unguarded = (found["injection"][name] for name in ("guarded", "unguarded"))
+    assert unguarded["succeeded"] >= 40 and unguarded["flagged"] == 0
+    assert guarded["flagged"] > 0 and guarded["succeeded"] < unguarded["succeeded"]
+
+
+def test_preferences_are_measured_in_both_orders(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    server.opinion = lambda messages: {"A": 1.0}  # only the place counts
+    found, _ = calibrate(server, tables, tmp_path / "out", rubric="preference")
+    assert found["order_consistency"]["value"] == 0
+    assert found["pair_accuracy"]["value"] == 0.5
+    assert found["no_preference"] == 1
+    assert found["planted"]["order_consistency"]["value"] == 0
+
+
+def test_a_rubric_that_shows_the_outcomes_can_not_be_measured_by_them(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="can't be measured by the same tests"):
+        calibrate(server, tables, tmp_path / "out", rubric="code_quality_informed")
+    assert not server.requests
+
+
+def test_without_a_mixed_problem_there_is_nothing_to_measure(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    rows = [row for _, row in read_rows(tables["verdicts"]) if row["outcome"] == "accepted"]
+    write_parquet(tables["verdicts"], rows, schemas.VERDICT)
+    with pytest.raises(InputError, match="no problem has both"):
+        calibrate(server, tables, tmp_path / "out")
+
+
+def test_a_second_run_asks_nothing_and_another_rubric_asks_all(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    server.opinion = sees_right
+    first, _ = calibrate(server, tables, tmp_path / "out")
+    asked = len(server.sent("rationale")) + len(server.sent("label"))
+    server.requests.clear()
+    again, _ = calibrate(server, tables, tmp_path / "out")
+    assert again == first
+    assert not server.sent("rationale") and not server.sent("label")
+    path = tmp_path / "mine.yaml"
+    text = Path(judging.__file__).parents[1] / "judges" / "rubrics" / "code_quality.yaml"
+    path.write_text(text.read_text().replace("with clear weaknesses", "with some weaknesses"))
+    calibrate(server, tables, tmp_path / "out", rubric=str(path))
+    assert len(server.sent("rationale")) + len(server.sent("label")) == asked
+
+
+def test_the_judging_stage_says_what_its_judgements_are_worth(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    server.opinion = sees_right
+    summary, _ = judge(server, tables, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "calibration.json").read_text())
+    assert found["within_problem_auroc"]["value"] == 1
+    assert found["planted"]["preferred"]["problems"] == 4
+    assert summary.counts["judged"] == 8
+
+
+def test_a_pairwise_rubric_gives_each_sample_its_share_of_wins(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    def right_first(messages: list[dict[str, Any]]) -> dict[str, float]:
+        first = shown(messages).partition("</candidate_a")[0]
+        return {"A": 0.8, "B": 0.2} if "total" in first else {"A": 0.2, "B": 0.8}
+
+    server.opinion = right_first
+    judge(server, tables, tmp_path / "out", rubric="preference", planted=0)
+    rows = {row["sample_id"]: row for _, row in read_rows(tmp_path / "out" / "judgements")}
+    assert len(rows) == 8
+    for name, row in rows.items():
+        assert row["status"] == "ok"
+        assert row["score"] == pytest.approx(0.8 if name.startswith("right") else 0.2)
+
+
+def test_a_budget_ends_judging_and_says_so(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = {"budget_tokens": 500, "concurrency": 1, "planted": 0}
+    summary, context = judge(server, tables, tmp_path / "out", **settings)
+    assert 0 < summary.counts["judged"] < 8
+    assert any("budget of 500 tokens is spent" in warning for warning in context.warnings)
+    summary, _ = judge(server, tables, tmp_path / "out", concurrency=1, planted=0)
+    assert summary.counts["judged"] == 8, "more room, and the rest is judged"
