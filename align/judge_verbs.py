@@ -103,6 +103,29 @@ def calibrate(
 
 
 @judge_app.command()
+def rows(
+    model: ModelOption,
+    table: Annotated[str, typer.Option("--rows", help="Rows that `align data` wrote.")],
+    out: OutOption,
+    rubric: Annotated[str, typer.Option(help="A checklist of the nine items.")] = "checklist",
+    endpoint: EndpointOption = None,
+    overrides: ServeSetOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Scores instruction rows by nine yes-or-no questions; `data.quality` then filters by them.
+
+    Example: align judge rows --model JUDGE --rows data/rows --out scored.parquet
+    """
+    serving, own = serving_of(None, overrides)
+    given = {"model": model, "rubric": rubric, "endpoint": endpoint}
+    settings = settings_of(JudgeSettings, given, own)
+    inputs = {"rows": table_path(table)}
+    if endpoint is None:
+        inputs["model"] = model_path(model)
+    do_stage("row_scoring", settings, inputs, out, table="rows", seed=seed, serving=serving)
+
+
+@judge_app.command()
 def rubrics() -> None:
     """Lists the shipped rubrics."""
     from judges import load_rubric, shipped_rubrics

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from align import calibration, judging
+from align import calibration, judging, row_scoring
 from align import rows as schemas
 from align.artifacts import Identity, write_parquet
+from align.data.quality import quality_score, read_checklist
 from align.errors import InputError
-from align.settings import CalibrationSettings, JudgeSettings
+from align.settings import CHECKLIST, CalibrationSettings, JudgeSettings, QualitySettings
 from align.stage import Output, Summary
 from align.tables import read_rows
 from judges import client
@@ -212,3 +213,40 @@ def test_a_budget_ends_judging_and_says_so(
     assert any("budget of 500 tokens is spent" in warning for warning in context.warnings)
     summary, _ = judge(server, tables, tmp_path / "out", concurrency=1, planted=0)
     assert summary.counts["judged"] == 8, "more room, and the rest is judged"
+
+
+def test_rows_get_the_nine_scores_of_the_checklist(server: FaultServer, tmp_path: Path) -> None:
+    rubric = Path(judging.__file__).parents[1] / "judges" / "rubrics" / "checklist.yaml"
+    path = tmp_path / "letters.yaml"
+    path.write_text(rubric.read_text().replace('"Yes"', '"Y"').replace('"No"', '"N"'))
+    messages = [
+        {"role": "user", "content": "Sort a list."},
+        {"role": "assistant", "content": "```python\nsorted(x)\n```"},
+    ]
+    rows = [dict.fromkeys(schemas.DATA_ROW.names) | {"row_id": f"r{i}"} for i in range(3)]
+    rows = [{**row, "kind": "chat", "messages": messages} for row in rows]
+    rows[2]["messages"] = None
+    write_parquet(tmp_path / "rows.parquet", rows, schemas.DATA_ROW)
+    server.opinion = lambda messages: {"Y": 0.75, "N": 0.25}
+    server.faults["rationale"] = ["refusal"]
+    (tmp_path / "out").mkdir()
+    settings = JudgeSettings(model="m", endpoint=server.url, rubric=str(path), concurrency=1)
+    out = Output(tmp_path / "out", Identity("rows", "c"))
+    summary = row_scoring.run(settings, {"rows": tmp_path / "rows.parquet"}, out, QuietContext())
+    assert summary.counts == {"rows": 2, "refused": 1, "ok": 1, "no_chat_row": 1}
+    first, second = (row for _, row in read_rows(tmp_path / "out" / "rows"))
+    assert first["checklist"] is None, "what was not scored has no score"
+    assert set(second["checklist"]) == set(CHECKLIST)
+    assert all(score == pytest.approx(0.75) for score in second["checklist"].values())
+    weights = QualitySettings(min_score=0.5)
+    assert quality_score(read_checklist(second["checklist"]), weights) == pytest.approx(0.75)
+
+
+def test_only_a_checklist_of_the_nine_items_scores_rows(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no checklist of the items"):
+        row_scoring.run(
+            JudgeSettings(model="m", endpoint="http://127.0.0.1:9"),
+            {},
+            Output(tmp_path, Identity("rows", "c")),
+            QuietContext(),
+        )
