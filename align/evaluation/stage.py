@@ -23,6 +23,7 @@ from align.evaluation.benchmarks.base import Benchmark
 from align.evaluation.execution import Execution
 from align.evaluation.forms import FORMS, Form, form_of
 from align.evaluation.results import RESULT, score
+from align.evaluation.scores import wilson_interval
 from align.fim.formats import fim_tokens
 from align.rows import SAMPLE, VERDICT
 from align.sampling.policy import Policy, load_policy
@@ -96,7 +97,12 @@ def run(
         conditions = _conditions(settings, benchmark, own, limits, context.seed) | place
         scores[benchmark.name] = score(benchmark.name, own, verdicts, conditions)
         if benchmark.measure is not None:
-            scores[benchmark.name]["boundaries"] = benchmark.measure(own, verdicts)
+            shares = benchmark.measure(own, verdicts)
+            scores[benchmark.name]["boundaries"] = shares
+            scores[benchmark.name]["boundary_intervals"] = {
+                key: wilson_interval(round(share * len(own)), len(own))
+                for key, share in shares.items()
+            }
     model = _one_policy(row for own in rows.values() for row in own)
     result = {"model": model, "benchmarks": scores, "left_out": dict(skips.counts)}
     write_json(out.path / RESULT, result)

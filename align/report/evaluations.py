@@ -35,6 +35,7 @@ class Benchmark:
         solved: Share of the answers to each problem that solved it, by its id.
         settings: What the score was measured with, the checkpoint aside.
         boundaries: Of infilling, shares of the answers by what stands at the gap's boundaries.
+        boundary_intervals: Their 95% intervals.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Benchmark:
     solved: Mapping[str, float]
     settings: Mapping[str, Any]
     boundaries: Mapping[str, float] = field(default_factory=dict)
+    boundary_intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def _benchmark(name: str, plain: Mapping[str, Any]) -> Benchmark:
         solved=solved_by_problem([plain]),
         settings={k: v for k, v in plain["settings"].items() if k not in _OF_THE_CHECKPOINT},
         boundaries=plain.get("boundaries", {}),
+        boundary_intervals=plain.get("boundary_intervals", {}),
     )
 
 
