@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from align import data_verbs, eval_verbs, sandbox_verbs, verbs
+from align import data_verbs, eval_verbs, pair_verbs, sandbox_verbs, verbs
 from align.context import console
 from align.errors import AlignError, RecipeError
 
@@ -38,6 +38,7 @@ recipes_app = typer.Typer(no_args_is_help=True, help="Look at, copy and check th
 app.add_typer(recipes_app, name="recipes")
 data_verbs.register(app)
 verbs.register(app)
+pair_verbs.register(app)
 eval_verbs.register(app)
 sandbox_verbs.register(app)
 

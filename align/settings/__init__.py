@@ -16,6 +16,7 @@ from align.settings.outcome import Block, EvalPrompt, EvalSettings, ExportSettin
 from align.settings.preference import (
     JudgeSettings,
     PairSettings,
+    Rule,
     SampleSettings,
     SelectSettings,
     VerifySettings,
@@ -41,6 +42,7 @@ __all__ = [
     "QualitySettings",
     "ReportSettings",
     "RowSource",
+    "Rule",
     "SampleSettings",
     "SandboxSettings",
     "SelectSettings",
