@@ -20,6 +20,7 @@ from align.preference.choosing import Chosen, choose
 from align.preference.lengths import length_report, sign_test
 from align.preference.likeness import marks_of, normal_form, similarity
 from align.preference.ranking import agreement_scores, mutual_ranks
+from align.preference.yields import Tally
 from align.settings import PairSettings
 from tests.conftest import RecordingContext
 from tests.test_preference import (
@@ -47,8 +48,11 @@ def picked(
     groups: dict[str, list[Candidate]] = {}
     for each in pool:
         groups.setdefault(each.task_id, []).append(each)
-    told: Counter[str] = Counter() if refused is None else refused
-    return choose(groups, PairSettings.model_validate(settings), 0, told, lambda _: "python")
+    tally = Tally()
+    found = choose(groups, PairSettings.model_validate(settings), 0, tally, lambda _: "python")
+    if refused is not None:
+        refused.update(tally.refused)
+    return found
 
 
 def ids(found: list[Chosen]) -> list[tuple[str, str]]:
@@ -133,7 +137,7 @@ def test_another_seed_draws_other_negatives() -> None:
         {"per_task": 1, "negatives": {"nearest": 0, "random": 1, "worst": 0}}
     )
     drawn = {
-        ids(choose({"t": pool}, settings, seed, Counter(), lambda _: None))[0] for seed in range(20)
+        ids(choose({"t": pool}, settings, seed, Tally(), lambda _: None))[0] for seed in range(20)
     }
     assert len(drawn) > 3
 
@@ -198,12 +202,12 @@ def test_under_a_limit_languages_and_tasks_take_turns() -> None:
     groups: dict[str, list[Candidate]] = {}
     for each in pool:
         groups.setdefault(each.task_id, []).append(each)
-    refused: Counter[str] = Counter()
+    tally = Tally()
     settings = PairSettings(max_pairs=5, per_sample=4)
-    found = choose(groups, settings, 0, refused, lambda task: task[:2])
+    found = choose(groups, settings, 0, tally, lambda task: task[:2])
     tasks = Counter(each.match.chosen.task_id for each in found)
     assert tasks == {"py1": 1, "py2": 1, "py3": 1, "go1": 2}
-    assert refused["enough pairs in all"] == 4
+    assert tally.refused["enough pairs in all"] == 4
 
 
 def test_an_earlier_rule_takes_its_pairs_first() -> None:
@@ -244,13 +248,20 @@ def judged(folder: Path, scores: dict[str, float | None], **settings: Any) -> tu
 def test_a_judge_changes_the_pairs_it_makes_and_none_made_by_execution(tmp_path: Path) -> None:
     _, one = judged(tmp_path / "one", {"a": 5.0, "b": 1.0, "c": 3.0, "x": 5.0, "y": 1.0})
     _, two = judged(tmp_path / "two", {"a": 1.0, "b": 5.0, "c": 5.0, "x": 1.0, "y": 5.0})
-    _, none = judged(tmp_path / "none", {"a": None, "b": None, "x": None, "y": None})
+    summary, none = judged(tmp_path / "none", {"a": None, "b": None, "x": None, "y": None})
     assert one["judge_within_accepted"] == {("a", "b")}
     assert two["judge_within_accepted"] == {("b", "a")}
     assert one["judge_open"] == {("x", "y")}
     assert two["judge_open"] == {("y", "x")}
     assert one["exec_strict"] == two["exec_strict"] == {("a", "c"), ("b", "c")}
     assert none == {"exec_strict": {("a", "c"), ("b", "c")}}
+    why = summary.details["without_pairs"]
+    assert why["judge_within_accepted"] == "no task has two accepted answers that a judge scored"
+    summary, _ = judged(tmp_path / "near", {"a": 3.0, "b": 3.25, "x": 3.0, "y": 4.0})
+    assert summary.details["without_pairs"] == {
+        "judge_within_accepted": "tasks with two accepted answers that a judge scored: 1; in none "
+        "are scores 0.5 apart"
+    }
 
 
 @pytest.mark.parametrize(("auroc", "made"), [({"value": 0.7}, 1), (0.5, 0), (None, 0)])
@@ -273,6 +284,8 @@ def test_a_judge_below_its_floor_makes_no_pair(tmp_path: Path, auroc: Any, made:
     assert summary.counts.get("judge_within_accepted", 0) == made
     assert summary.counts["exec_strict"] == 2
     assert bool(context.warnings) != bool(made)
+    why = summary.details["without_pairs"].get("judge_within_accepted", "")
+    assert ("its floor is 0.6" in why) != bool(made)
 
 
 def test_general_pairs_are_a_share_of_all(tmp_path: Path) -> None:

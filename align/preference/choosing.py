@@ -16,6 +16,7 @@ from itertools import zip_longest
 
 from align.preference.candidates import Candidate
 from align.preference.rules import ANY_NEGATIVE, RULES, Match
+from align.preference.yields import Tally
 from align.settings import PairSettings
 
 
@@ -35,7 +36,7 @@ def choose(
     groups: Mapping[str, Sequence[Candidate]],
     settings: PairSettings,
     seed: int,
-    refused: Counter[str],
+    tally: Tally,
     language: Callable[[str], str | None],
 ) -> list[Chosen]:
     """Returns the pairs of all tasks.
@@ -44,30 +45,32 @@ def choose(
         groups: Candidates by task.
         settings: Rules, shares and caps.
         seed: The run's.
-        refused: Is told how many matches became no pair, by why.
+        tally: Is told of matches, and of those that became no pair.
         language: From a task's id to its language, for the turns under `max_pairs`.
     """
     by_task = {
-        task_id: list(_of_task(groups[task_id], settings, seed, refused))
+        task_id: list(_of_task(groups[task_id], settings, seed, tally))
         for task_id in sorted(groups)
     }
     found = [each for task_id in by_task for each in by_task[task_id]]
     if settings.max_pairs is None or len(found) <= settings.max_pairs:
         return found
-    refused["enough pairs in all"] += len(found) - settings.max_pairs
+    tally.refused["enough pairs in all"] += len(found) - settings.max_pairs
     turns = _in_turns(by_task, seed, language)
     return [chosen for chosen, _ in zip(turns, range(settings.max_pairs), strict=False)]
 
 
 def _of_task(
-    candidates: Sequence[Candidate], settings: PairSettings, seed: int, refused: Counter[str]
+    candidates: Sequence[Candidate], settings: PairSettings, seed: int, tally: Tally
 ) -> Iterator[Chosen]:
-    distinct = _distinct(candidates, refused)
+    distinct = _distinct(candidates, tally.refused)
     uses: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     taken = 0
     for rule in settings.rules:
-        for match, negative in _in_order(RULES[rule](distinct, settings), rule, settings, seed):
+        matches = RULES[rule](distinct, settings)
+        tally.matches[rule] += len(matches)
+        for match, negative in _in_order(matches, rule, settings, seed):
             ids = (match.chosen.sample_id, match.rejected.sample_id)
             reason = _fault(match, settings)
             if reason is None and _codes(match) in seen:
@@ -77,7 +80,7 @@ def _of_task(
             if reason is None and any(uses[name] >= settings.per_sample for name in ids):
                 reason = "sample used enough"
             if reason is not None:
-                refused[reason] += 1
+                tally.refused[reason] += 1
                 continue
             seen.add(_codes(match))
             uses.update(ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from align.preference.choosing import Chosen, choose
 from align.preference.classes import NOT_EXECUTED
 from align.preference.common import draw_common
 from align.preference.lengths import length_report
+from align.preference.yields import Tally, prompt_classes, rules_without_pairs
 from align.settings import PairSettings
 from align.stage import Context, Output, Summary
-
-_JUDGED = ("judge_within_accepted", "judge_open")
 
 
 def run(
@@ -42,24 +41,28 @@ def run(
             f"a verdict in {inputs.get('verdicts', 'no table')} ({dict(pool.unmatched)}): give "
             "these samples' verdicts"
         )
-    refused: Counter[str] = Counter()
+    tally = Tally()
     calibration = _figures(facts_beside(inputs.get("judgements")))
-    settings = _trusted(settings, calibration, refused, context)
+    unfit = _below_floors(settings, calibration)
+    for rule, reason in unfit.items():
+        context.warn(f"{rule} makes no pair: {reason}")
+    fit = [rule for rule in settings.rules if rule not in unfit]
+    settings = settings.model_copy(update={"rules": fit})
     _warn_of_runs(settings, pool, context)
     found = choose(
-        pool.groups, settings, context.seed, refused, lambda task_id: pool.facts(task_id).language
+        pool.groups, settings, context.seed, tally, lambda task_id: pool.facts(task_id).language
     )
-    prompts = Counter(_prompt_class(group) for group in pool.groups.values())
+    prompts = prompt_classes(pool.groups.values())
     if not found:
         raise InputError(
             f"no pair could be built from {len(pool.groups)} prompts ({dict(prompts)}; refused: "
-            f"{dict(refused)}): a prompt needs an accepted and a refused sample; sample more"
+            f"{dict(tally.refused)}): a prompt needs an accepted and a refused sample; sample more"
         )
     pairs = [_pair_row(each, pool.facts(each.match.chosen.task_id)) for each in found]
     if "common" in inputs:
         share = settings.common_share
         count = round(share / (1 - share) * len(pairs))
-        pairs += draw_common(inputs["common"], count, context.seed, refused)
+        pairs += draw_common(inputs["common"], count, context.seed, tally.refused)
     with out.table("tampered", schemas.TAMPERED, "sample_id") as tampered:
         _write(tampered, pool.tampered)
     with out.table("chosen", schemas.TRAIN_ROW, "row_id") as chosen:
@@ -80,7 +83,8 @@ def run(
         "by_rule": dict(by_rule),
         "by_language": dict(Counter(row["language"] or "unknown" for row in pairs)),
         "negatives": dict(Counter(each.negative for each in found if each.negative)),
-        "refused": dict(refused.most_common()),
+        "refused": dict(tally.refused.most_common()),
+        "without_pairs": {**rules_without_pairs(settings, pool.groups, tally, by_rule), **unfit},
         "outcomes": dict(Counter(c.outcome for group in pool.groups.values() for c in group)),
         "mean_length_delta": lengths["mean_delta"],
         "lengths": lengths,
@@ -114,30 +118,23 @@ def _figures(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _trusted(
-    settings: PairSettings,
-    calibration: Mapping[str, Any],
-    refused: Counter[str],
-    context: Context,
-) -> PairSettings:
-    """Returns the settings without the rules whose judge is below its floors."""
-    rules = list(settings.rules)
-    for rule in _JUDGED:
-        if rule not in rules:
-            continue
-        for name, floor in getattr(settings, rule).floors.items():
+def _below_floors(settings: PairSettings, calibration: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the rules whose judge is below its floors, with why, in words."""
+    found: dict[str, str] = {}
+    floors = {
+        "judge_within_accepted": settings.judge_within_accepted.floors,
+        "judge_open": settings.judge_open.floors,
+    }
+    for rule, asked in floors.items():
+        for name, floor in asked.items() if rule in settings.rules else ():
             value = calibration.get(name)
             if isinstance(value, Mapping):
                 value = value.get("value")
-            if not isinstance(value, int | float) or value < floor:
-                known = "not known" if not isinstance(value, int | float) else f"{value:.3g}"
-                context.warn(
-                    f"{rule} makes no pair: the judge's {name} is {known}, and its floor is {floor}"
-                )
-                refused[f"{rule}: the judge is below its floor"] += 1
-                rules.remove(rule)
-                break
-    return settings.model_copy(update={"rules": rules})
+            if not isinstance(value, int | float):
+                found[rule] = f"the judge's {name} is not known, and its floor is {floor:g}"
+            elif value < floor:
+                found[rule] = f"the judge's {name} is {value:.3g}, and its floor is {floor:g}"
+    return found
 
 
 def _warn_of_runs(settings: PairSettings, pool: Pool, context: Context) -> None:
@@ -208,12 +205,3 @@ def _train_row(pair: Row) -> Row:
         "origin": canonical_json({"pair_id": pair["pair_id"], **origin}),
         "licence": pair["licence"] or "made by the policy",
     }
-
-
-def _prompt_class(group: Sequence[Candidate]) -> str:
-    if all(candidate.outcome == NOT_EXECUTED for candidate in group):
-        return "without tests"
-    accepted = sum(candidate.outcome == "accepted" for candidate in group)
-    if accepted == len(group):
-        return "all accepted"
-    return "mixed" if accepted else "none accepted"
