@@ -26,7 +26,9 @@ class SampleSettings(Settings):
 class VerifySettings(Settings):
     """How samples are executed."""
 
-    repeat: Positive = Field(default=1, description="runs of each sample; disagreement is `flaky` (see pair.min_runs)")
+    repeat: Positive = Field(
+        default=1, description="runs of each sample; disagreement is `flaky` (see pair.min_runs)"
+    )
 
 
 class JudgeSettings(Settings):
