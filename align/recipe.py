@@ -109,6 +109,8 @@ class Recipe(Settings):
             raise ValueError(
                 "arms must name dpo, which the run goes on from; for no dpo: dpo: null"
             )
+        if self.control and "sft_on_chosen" not in self.arms:
+            raise ValueError("control sets an arm that does not run: add sft_on_chosen to arms")
         if "sft_on_chosen" in self.arms and self.dpo and self.dpo.max_pairs is not None:
             raise ValueError(
                 "dpo.max_pairs draws pairs that the arm sft_on_chosen would not train on: set "

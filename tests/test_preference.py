@@ -21,6 +21,7 @@ from align.stage import Output
 from align.tables import read_rows
 from sandbox.verdict import Outcome
 from tests.conftest import RecordingContext
+from tests.tiny import build_tiny_model
 
 GOOD = "def f(x):\n    return x + 1\n"
 BETTER = "def f(number):\n    return number + 1\n"
@@ -307,6 +308,31 @@ def test_a_pair_keeps_its_history_and_trl_sees_three_columns(tmp_path: Path) -> 
             "rejected": [{"role": "assistant", "content": BAD}],
         }
     ]
+
+
+@pytest.mark.slow
+def test_stock_trl_trains_on_the_pairs(tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from align.showing import load_tokenizer
+
+    _, pairs = build(
+        tmp_path / "pairs",
+        [sample("a", GOOD), sample("b", BAD)],
+        [verdict("a", "accepted"), verdict("b", "wrong_answer")],
+    )
+    model = build_tiny_model(tmp_path / "tiny")
+    trainer = DPOTrainer(
+        model=str(model),
+        args=DPOConfig(
+            output_dir=str(tmp_path / "out"), max_steps=1, report_to=[], use_cpu=True, bf16=False
+        ),
+        train_dataset=Dataset.from_list(to_trl(pairs)),
+        processing_class=load_tokenizer(model),
+    )
+    trainer.train()
+    assert trainer.state.log_history[-1]["train_loss"] == pytest.approx(0.693, abs=0.01)
 
 
 def test_a_repair_is_paired_under_the_prompt_of_the_attempt(tmp_path: Path) -> None:
