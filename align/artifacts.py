@@ -30,7 +30,7 @@ from align.idset import IdSet
 Row = dict[str, Any]
 
 #: Measurements that differ between two equal runs; left out of every content hash.
-VOLATILE_COLUMNS = frozenset({"cpu_ms", "wall_ms", "peak_bytes", "test_ms"})
+VOLATILE_COLUMNS = frozenset({"cpu_ms", "wall_ms", "peak_bytes", "test_ms", "run_cpu_ms"})
 
 _FOOTER = b"align"
 _JOURNAL = "journal.jsonl"
@@ -165,7 +165,7 @@ class TableWriter:
     ) -> None:
         self.folder = folder
         self._schema = schema
-        self._id_column = id_column
+        self.id_column = id_column
         self._identity = identity
         self._shard_rows = shard_rows
         self._shard_seconds = shard_seconds
@@ -220,7 +220,7 @@ class TableWriter:
             raise ArtifactError(
                 f"{self.folder}: a row does not fit its table: missing {missing}, unknown {unknown}"
             )
-        row_id = str(row[self._id_column])
+        row_id = str(row[self.id_column])
         if row_id in self.done:
             raise ArtifactError(f"{self.folder}: two rows with the id {row_id}")
         try:
@@ -241,7 +241,7 @@ class TableWriter:
         if not self._pending:
             self._first_pending = time.monotonic()
         self._pending.append(row)
-        self.done.add(str(row[self._id_column]))
+        self.done.add(str(row[self.id_column]))
 
     def _load_shards(self) -> None:
         for path in shard_paths(self.folder):
@@ -251,7 +251,7 @@ class TableWriter:
                     f"{path} was made from other settings or inputs than the present ones; "
                     f"move {self.folder} away, or give another --out"
                 )
-            column = pq.read_table(path, columns=[self._id_column]).column(0)
+            column = pq.read_table(path, columns=[self.id_column]).column(0)
             for value in column.to_pylist():
                 self.done.add(str(value))
             self._hash.merge(ContentHash(int(footer["hash"], 16), int(footer["rows"])))
@@ -267,7 +267,7 @@ class TableWriter:
                 row = json.loads(line)
             except ValueError:
                 break  # the end, or the last line of a killed process, which may be torn
-            if str(row[self._id_column]) in self.done:
+            if str(row[self.id_column]) in self.done:
                 continue  # its shard was renamed before the journal was emptied
             kept.append(line)
             self._take(row)

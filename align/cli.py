@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from align import data_verbs, eval_verbs, judge_verbs, sandbox_verbs, verbs
+from align import data_verbs, eval_verbs, judge_verbs, pair_verbs, sandbox_verbs, verbs
 from align.context import console
 from align.errors import AlignError, RecipeError
 
@@ -39,6 +39,7 @@ app.add_typer(recipes_app, name="recipes")
 data_verbs.register(app)
 verbs.register(app)
 judge_verbs.register(app)
+pair_verbs.register(app)
 eval_verbs.register(app)
 sandbox_verbs.register(app)
 

@@ -14,6 +14,19 @@ _CARD_HEAD = re.compile(r"---\n(.*?)\n---", re.DOTALL)
 _CARD_LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
 
 
+def checkpoint_name(instance: str) -> str:
+    """Returns what the checkpoint of a training stage is called, by the stage's id.
+
+    `sft.fine` makes `fine`, `dpo.r1` makes `dpo`, `dpo.r2` makes `dpo.r2`, and `sft.chosen.r1`, the
+    control beside it, `sft_on_chosen`.
+    """
+    for prefix, name in (("sft.chosen.", "sft_on_chosen"), ("dpo.", "dpo")):
+        if instance.startswith(prefix):
+            turn = instance.removeprefix(prefix)
+            return name if turn == "r1" else f"{name}.{turn}"
+    return instance.removeprefix("sft.")
+
+
 def lineage(folder: Path) -> list[dict[str, Any]]:
     """Returns the manifests of the stages that a checkpoint went through, the first one first."""
     path = folder / MANIFEST

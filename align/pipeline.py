@@ -10,9 +10,11 @@ from typing import Any
 
 from align.benchmark_files import KNOWN_BENCHMARKS
 from align.errors import CheckpointError, InputError, RecipeError
+from align.lineage import checkpoint_name
 from align.manifest import path_sha
 from align.recipe import Recipe
 from align.settings import (
+    DpoSettings,
     FimSettings,
     JudgeSettings,
     Settings,
@@ -219,7 +221,8 @@ class _Compiler:
         settings = self.recipe.eval
         if settings is None:
             return
-        if settings.checkpoints is not None and name not in settings.checkpoints:
+        kind = name.partition(".r")[0]  # of all rounds
+        if settings.checkpoints is not None and kind not in settings.checkpoints:
             return
         if self.has(f"eval.{name}"):
             return
@@ -243,29 +246,61 @@ class _Compiler:
             self.add("fim.tokens", "fim.tokens", "adds and trains FIM tokens", settings, inputs)
             self.policy = Upstream("fim.tokens", "model")
 
-    def round(self) -> None:
+    def rounds(self) -> None:
+        """Adds the rounds of sampling, pairing and training, each from the last one's end."""
         dpo = self.recipe.dpo
         if dpo is None:
             return
-        self.sample("r1", self.recipe.sample.round)
-        self.evaluate(_stage_of(self.policy), self.policy)
-        self.verify("r1")
+        first = self.policy
+        for number in range(1, self.recipe.rounds + 1):
+            self.round(f"r{number}", dpo, first)
+        self.evaluate(_name_of(self.policy), self.policy)
+
+    def round(self, name: str, dpo: DpoSettings, first: Ref) -> None:
+        start = self.policy
+        self.sample(name, self.recipe.sample.round)
+        self.evaluate(_name_of(start), start)
+        self.verify(name)
         tables: dict[str, Ref] = {
-            "samples": Upstream("sample.r1", "samples"),
-            "verdicts": Upstream("verify.r1", "verdicts"),
+            "samples": Upstream(f"sample.{name}", "samples"),
+            "verdicts": Upstream(f"verify.{name}", "verdicts"),
         }
         if self.recipe.judge is not None:
-            self.judge("r1", "scores by a rubric", self.recipe.judge, tables)
-        self.add("pair.r1", "preference", "builds preference pairs", self.recipe.pair, tables)
-        pairs = Upstream("pair.r1", "pairs")
-        inputs = {"model": self.policy, "pairs": pairs}
-        self.add("dpo.r1", "dpo", "preference optimisation", dpo, inputs)
-        self.policy = Upstream("dpo.r1", "model")
-        self.evaluate("dpo", self.policy)
+            self.judge(name, "scores by a rubric", self.recipe.judge, tables)
+        tables["tasks"] = Upstream("data", "tasks")
+        if self.recipe.pair.common:
+            tables["common"] = self.table("pair.common", self.recipe.pair.common)
+        pair = f"pair.{name}"
+        self.add(pair, "preference", "builds preference pairs", self.recipe.pair, tables)
+        if "sft_on_chosen" in self.recipe.arms:
+            self.control(name, dpo, start)
+        inputs = {"model": start, "pairs": Upstream(pair, "pairs")}
+        if self.recipe.reference == "first" and first != start:
+            inputs["reference"] = first
+        self.add(f"dpo.{name}", "dpo", "preference optimisation", dpo, inputs)
+        self.policy = Upstream(f"dpo.{name}", "model")
+
+    def control(self, name: str, dpo: DpoSettings, start: Ref) -> None:
+        """Adds the arm that tells what the chosen answers alone do, without the rejected ones."""
+        settings = self.recipe.control or _control_of(dpo)
+        inputs = {"model": start, "chosen": Upstream(f"pair.{name}", "chosen")}
+        control = f"sft.chosen.{name}"
+        self.add(control, "sft", "the control of dpo: the chosen answers alone", settings, inputs)
+        self.evaluate(_name_of(Upstream(control)), Upstream(control, "model"))
 
 
-def _stage_of(policy: Ref) -> str:
-    return policy.instance.removeprefix("sft.") if isinstance(policy, Upstream) else "start"
+def _name_of(policy: Ref) -> str:
+    return checkpoint_name(policy.instance) if isinstance(policy, Upstream) else "start"
+
+
+def _control_of(dpo: DpoSettings) -> SftSettings:
+    """Returns settings of a supervised stage that takes the same steps on the same answers."""
+    shared = (
+        *("epochs", "learning_rate", "warmup", "accumulate", "max_length"),
+        *("report_to", "lora", "dtype", "save_steps"),
+    )
+    same = {name: getattr(dpo, name) for name in shared}
+    return SftSettings(batch_rows=dpo.batch_pairs, **same)
 
 
 def compile_recipe(recipe: Recipe, base: Path) -> list[Instance]:
@@ -304,11 +339,11 @@ def compile_recipe(recipe: Recipe, base: Path) -> list[Instance]:
         plan.sft("mixed", sft.mixed, "supervised rows and a share of infilling")
         if recipe.dpo is None:
             plan.evaluate("mixed", plan.policy)
-    plan.round()
+    plan.rounds()
     if recipe.export:
         inputs: dict[str, Ref] = {"model": plan.policy}
-        if plan.has("pair.r1"):
-            inputs["pairs"] = Upstream("pair.r1", "pairs")
+        if plan.has(last := f"pair.r{recipe.rounds}"):
+            inputs["pairs"] = Upstream(last, "pairs")
         plan.add("export", "export", "model folder, cards, reload check", recipe.export, inputs)
     if recipe.report:
         everything: dict[str, Ref] = {i.id: Upstream(i.id) for i in plan.instances}

@@ -110,7 +110,13 @@ def _available(run: Run, instance: Instance, rows: int, tasks: int) -> int:
     """Rows that a supervised stage finds in its inputs; of the sampled tasks, half are solved."""
     fim = run.recipe.fim
     sampled = min(tasks, run.recipe.sample.fine.max_tasks or tasks)
-    sources = {"data": rows, "fine": sampled // 2, "fim": fim.rows if fim else 0}
+    drawn = min(tasks, run.recipe.sample.round.max_tasks or tasks)
+    sources = {
+        "data": rows,
+        "fine": sampled // 2,
+        "fim": fim.rows if fim else 0,
+        "chosen": drawn,
+    }
     return sum(number for name, number in sources.items() if name in instance.inputs)
 
 

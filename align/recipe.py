@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from align.benchmark_files import KNOWN_BENCHMARKS, find_benchmark
 from align.errors import InputError, RecipeError
@@ -84,9 +84,39 @@ class Recipe(Settings):
     judge: JudgeSettings | None = None
     pair: PairSettings = PairSettings()
     dpo: DpoSettings | None = None
+    rounds: Positive = Field(
+        default=1, description="how often the policy is sampled, paired and trained by dpo"
+    )
+    reference: Literal["round", "first"] = Field(
+        default="round",
+        description="what dpo keeps near to: each round's own start, or that of the first round",
+    )
+    arms: list[Literal["sft_on_chosen", "dpo"]] = Field(
+        default=["dpo"],
+        description="what is trained on the pairs; sft_on_chosen is a control beside dpo: from the "
+        "same start, supervised, on the same chosen answers",
+    )
+    control: SftSettings | None = Field(
+        default=None, description="settings of sft_on_chosen; null: those of dpo that both have"
+    )
     eval: EvalSettings | None = None
     export: ExportSettings | None = None
     report: ReportSettings | None = ReportSettings()
+
+    @model_validator(mode="after")
+    def _arms_compare(self) -> Recipe:
+        if "dpo" not in self.arms:
+            raise ValueError(
+                "arms must name dpo, which the run goes on from; for no dpo: dpo: null"
+            )
+        if self.control and "sft_on_chosen" not in self.arms:
+            raise ValueError("control sets an arm that does not run: add sft_on_chosen to arms")
+        if "sft_on_chosen" in self.arms and self.dpo and self.dpo.max_pairs is not None:
+            raise ValueError(
+                "dpo.max_pairs draws pairs that the arm sft_on_chosen would not train on: set "
+                "pair.max_pairs instead, which both see"
+            )
+        return self
 
 
 def find_recipe(name: str) -> Path:
@@ -231,13 +261,16 @@ def check_files(recipe: Recipe, base: Path) -> None:
     named = {f"data.{key}": names for key, names in _tables(recipe).items()}
     if recipe.fim:
         named["fim.decontaminate"] = recipe.fim.decontaminate
+    if recipe.pair.common:
+        named["pair.common"] = [recipe.pair.common]
     for key, names in named.items():
         for index, name in enumerate(names):
             if key.endswith(".decontaminate") and name in KNOWN_BENCHMARKS:
                 continue
             if resolve_table(name, base) is None and not looks_like_hub_id(name):
+                place = key if key == "pair.common" else f"{key}[{index}]"
                 raise RecipeError(
-                    f"{key}[{index}] = {name}: no such file or folder (looked here, beside the "
+                    f"{place} = {name}: no such file or folder (looked here, beside the "
                     "recipe and below $ALIGN_DATA)"
                 )
     _check_eval(recipe)
@@ -271,7 +304,7 @@ def _check_eval(recipe: Recipe) -> None:
             except InputError as error:
                 raise RecipeError(f"eval.benchmarks: {error}") from error
     made = ["start", *(n for n in ("coarse", "fine", "mixed") if getattr(recipe.sft, n))]
-    made += ["dpo"] if recipe.dpo else []
+    made += recipe.arms if recipe.dpo else []
     for index, name in enumerate(recipe.eval.checkpoints or ()):
         if name not in made:
             raise RecipeError(

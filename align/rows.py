@@ -69,6 +69,7 @@ VERDICT = pa.schema(
         ("cpu_ms", pa.float64()),
         ("wall_ms", pa.float64()),
         ("test_ms", pa.list_(pa.float64())),
+        ("run_cpu_ms", pa.list_(pa.float64())),
         ("peak_bytes", pa.int64()),
         ("engine", pa.string()),
         ("isolation", pa.string()),
@@ -178,7 +179,24 @@ TASK = pa.schema(
     ]
 )
 
+#: What a pair keeps of each side. `passed` of `total` tests; `sum_logprob` in nats under the policy
+#: that drew the sample, whose weights `weights_sha` names; `score` is the judge's.
+_PAIR_SIDE = (
+    ("sample_id", pa.string()),
+    ("verdict_id", pa.string()),
+    ("judgement_id", pa.string()),
+    ("outcome", pa.string()),
+    ("passed", pa.int64()),
+    ("total", pa.int64()),
+    ("tokens", pa.int64()),
+    ("finish_reason", pa.string()),
+    ("sum_logprob", pa.float64()),
+    ("score", pa.float64()),
+    ("weights_sha", pa.string()),
+)
+
 #: A preference pair with its history; `chosen` and `rejected` hold the assistant's turn alone.
+#: `negative` is how the rejected side was picked among the failing ones, where it was picked so.
 PAIR = pa.schema(
     [
         ("pair_id", pa.string()),
@@ -186,15 +204,25 @@ PAIR = pa.schema(
         ("chosen", MESSAGES),
         ("rejected", MESSAGES),
         ("task_id", pa.string()),
+        ("language", pa.string()),
+        ("licence", pa.string()),
         ("rule", pa.string()),
+        ("negative", pa.string()),
         ("margin", pa.float64()),
         ("similarity", pa.float64()),
         ("length_delta", pa.int64()),
-        ("chosen_sample_id", pa.string()),
-        ("chosen_verdict_id", pa.string()),
-        ("chosen_judgement_id", pa.string()),
-        ("rejected_sample_id", pa.string()),
-        ("rejected_verdict_id", pa.string()),
-        ("rejected_judgement_id", pa.string()),
+        *((f"{side}_{name}", kind) for side in ("chosen", "rejected") for name, kind in _PAIR_SIDE),
+    ]
+)
+
+#: A sample that tampered with its tests. It enters no pair; it is kept to learn from.
+TAMPERED = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("task_id", pa.string()),
+        ("verdict_id", pa.string()),
+        ("text", pa.large_string()),
+        ("code", pa.large_string()),
+        ("detail", pa.large_string()),
     ]
 )

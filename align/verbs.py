@@ -16,7 +16,6 @@ from align.settings import (
     DpoSettings,
     ExportSettings,
     FimSettings,
-    PairSettings,
     SampleSettings,
     SandboxSettings,
     SelectSettings,
@@ -68,7 +67,6 @@ def register(app: typer.Typer) -> None:
         sample,
         verify,
         select,
-        pair,
         dpo,
         export,
         report,
@@ -199,24 +197,6 @@ def select(
     if judgements:
         inputs["judgements"] = table_path(judgements)
     do_stage("selection", settings, inputs, out, table="rows")
-
-
-def pair(
-    samples: SamplesOption,
-    verdicts: VerdictsOption,
-    out: OutOption,
-    judgements: JudgementsOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """Builds preference pairs from samples and what running them showed.
-
-    Example: align pair --samples s.parquet --verdicts v.parquet --out pairs.parquet
-    """
-    settings = settings_of(PairSettings, {}, overrides)
-    inputs = {"samples": table_path(samples), "verdicts": table_path(verdicts)}
-    if judgements:
-        inputs["judgements"] = table_path(judgements)
-    do_stage("preference", settings, inputs, out, table="pairs")
 
 
 def dpo(

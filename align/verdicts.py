@@ -30,6 +30,7 @@ def verdict_row(sample_id: str, task_id: str, sample_index: int, verdict: Verdic
     for test in tests:
         test.pop("wall_ms")
     row["tests"] = canonical_json(tests)
+    row["run_cpu_ms"] = json.loads(plain["run_cpu_ms"])
     row["sample_id"], row["task_id"], row["sample_index"] = sample_id, task_id, sample_index
     row["verdict_id"] = verdict_id(sample_id)
     return row

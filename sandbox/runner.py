@@ -185,13 +185,15 @@ class Sandbox:
         if first.outcome is Outcome.INFRA_ERROR:
             return first
         outcomes = {first.outcome}
+        times = [first.cpu_ms]
         for _ in range(repeat - 1):
             again = self._verdict(task, code)
             if again.outcome is Outcome.INFRA_ERROR:
                 return again
             outcomes.add(again.outcome)
+            times.append(again.cpu_ms)
         if len(outcomes) == 1:
-            return first
+            return dataclasses.replace(first, run_cpu_ms=tuple(times))
         detail = f"{repeat} runs disagree: {', '.join(sorted(outcomes))}"
         return dataclasses.replace(first, outcome=Outcome.FLAKY, detail=detail)
 

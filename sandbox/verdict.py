@@ -52,7 +52,8 @@ class Verdict:
     """What happened to one program, and everything the statement rests on.
 
     ``strength`` is ``strong`` where the tests ran outside the program's process, else ``weak``.
-    Times in ms, sizes in bytes. ``tests_sha`` and ``code_sha`` are SHA-256 hex digests.
+    Times in ms, sizes in bytes. ``run_cpu_ms`` holds the CPU time of each run that it rests on,
+    several where it was repeated. ``tests_sha`` and ``code_sha`` are SHA-256 hex digests.
     """
 
     outcome: Outcome
@@ -70,6 +71,7 @@ class Verdict:
     limits: dict[str, Any]
     tests_sha: str
     code_sha: str
+    run_cpu_ms: tuple[float, ...] = ()
     stdout: Output = Output()
     stderr: Output = Output()
 
@@ -84,6 +86,7 @@ class Verdict:
             field.name: getattr(self, field.name) for field in dataclasses.fields(self)
         }
         row["outcome"] = self.outcome.value
+        row["run_cpu_ms"] = json.dumps(self.run_cpu_ms)
         row["tests"] = json.dumps([dataclasses.asdict(test) for test in self.tests])
         row["limits"] = json.dumps(self.limits)
         row["stdout"] = json.dumps(dataclasses.asdict(self.stdout))

@@ -255,6 +255,8 @@ def make_judge_and_pairs(folder: Path, chance: random.Random) -> None:
             "by_rule": {"exec_strict": 5, "judge_within_accepted": 1},
             "refused": {"same code": 11, "too similar": 3},
             "mean_length_delta": -12.0,
+            "lengths": {"mean_delta": -12.0, "longer": 1, "shorter": 5, "equal": 0, "p": 0.21875},
+            "without_pairs": {"judge_open": "no task has two not executed answers"},
         },
         seconds=0.4,
     )

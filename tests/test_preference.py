@@ -1,104 +1,235 @@
-"""Pairs: orientation, outcome classes, caps, history."""
+"""Pairs: orientation, outcome classes, what may be chosen or rejected, caps, history."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from align import rows as schemas
 from align.artifacts import Identity, write_parquet
 from align.errors import InputError
 from align.preference import run, to_trl
-from align.preference.rules import Candidate, exec_strict, judge_within_accepted
+from align.preference.candidates import Candidate
+from align.preference.classes import NOT_EXECUTED, OutcomeClass, class_of
+from align.preference.rules import RULES, Match, debug, efficiency, exec_margin, exec_strict
 from align.settings import PairSettings
 from align.stage import Output
 from align.tables import read_rows
+from sandbox.verdict import Outcome
 from tests.conftest import RecordingContext
+from tests.tiny import build_tiny_model
 
 GOOD = "def f(x):\n    return x + 1\n"
 BETTER = "def f(number):\n    return number + 1\n"
 BAD = "def f(x):\n    return x\n"
 WORSE = "def f(x):\n    raise ValueError(x)\n"
+DEFAULT = PairSettings()
+FAULTS = ["infra_error", "flaky", "tampered", "invalid_task", "new_one"]
 
 
-def candidate(name: str, outcome: str, code: str | None, **more: Any) -> Candidate:
+def candidate(name: str, outcome: str, code: str | None = GOOD, **more: Any) -> Candidate:
+    passed = 10 if outcome == "accepted" else 5
     values: dict[str, Any] = {
         "sample_id": name,
         "task_id": "t",
-        "outcome": outcome,
-        "strength": "strong",
-        "passed": 1.0 if outcome == "accepted" else 0.5,
-        "ended": True,
+        "messages": [{"role": "user", "content": "add one"}],
         "text": f"```python\n{code}```",
         "code": code,
         "n_tokens": 10,
+        "finish_reason": "stop",
+        "outcome": outcome,
+        "passed": passed,
+        "total": 10,
+        "tests": (True,) * passed + (False,) * (10 - passed),
         "verdict_id": f"v-{name}",
     }
     return Candidate(**{**values, **more})
 
 
-def names(matches: Iterable[Any]) -> list[tuple[str, str]]:
+def names(matches: Iterable[Match]) -> list[tuple[str, str]]:
     return [(match.chosen.sample_id, match.rejected.sample_id) for match in matches]
 
 
+def test_every_outcome_of_the_sandbox_has_a_class_or_enters_no_pair() -> None:
+    assert {outcome for outcome in Outcome if class_of(outcome) is None} == {
+        Outcome.TAMPERED,
+        Outcome.FLAKY,
+        Outcome.INVALID_TASK,
+        Outcome.INFRA_ERROR,
+    }
+    assert class_of(NOT_EXECUTED) is None
+    assert class_of("accepted") is OutcomeClass.ACCEPTED
+    order = ["accepted", "wrong_answer", "runtime_error", "time_limit", "no_code"]
+    classes = [class_of(name) or 0 for name in order]
+    assert classes == sorted(set(classes))
+
+
 def test_what_passes_is_chosen_and_what_fails_is_rejected() -> None:
-    found = list(
-        exec_strict([candidate("a", "wrong_answer", BAD), candidate("b", "accepted", GOOD)], 0)
-    )
+    found = exec_strict([candidate("a", "wrong_answer", BAD), candidate("b", "accepted")], DEFAULT)
     assert names(found) == [("b", "a")]
     assert found[0].margin == 0.5
 
 
-def test_the_nearest_failing_sample_comes_first() -> None:
-    found = exec_strict(
-        [
-            candidate("good", "accepted", GOOD),
-            candidate("crash", "runtime_error", WORSE, passed=0.0),
-            candidate("none", "no_code", None, passed=0.0),
-            candidate("near", "wrong_answer", BAD, passed=0.9),
-            candidate("far", "wrong_answer", BAD, passed=0.1),
-        ],
-        0,
-    )
-    assert [bad for _, bad in names(found)] == ["near", "far", "crash", "none"]
-
-
-@pytest.mark.parametrize("outcome", ["infra_error", "flaky", "tampered", "invalid_task", "new_one"])
-def test_outcomes_that_say_nothing_of_the_code_never_enter_a_pair(outcome: str) -> None:
-    both = [candidate("a", "accepted", GOOD), candidate("b", outcome, BAD)]
-    assert list(exec_strict(both, 0)) == []
+@pytest.mark.parametrize("outcome", FAULTS)
+@pytest.mark.parametrize("rule", RULES)
+def test_outcomes_that_say_nothing_of_the_code_never_enter_a_pair(rule: str, outcome: str) -> None:
+    settings = PairSettings(weak=True, truncated_negatives=True)
+    timed = {"runs": (90.0, 95.0), "score": 2.0}
+    sound = candidate("a", "accepted", score=5.0, runs=(10.0, 10.0))
+    both = [sound, candidate("b", outcome, BAD, **timed)]
+    both.append(candidate("c", outcome, WORSE, score=9.0, repairs="b", runs=(1.0, 1.0), passed=10))
+    assert RULES[rule](both, settings) == []
 
 
 @pytest.mark.parametrize(
-    "change", [{"ended": False}, {"strength": "weak"}, {"outcome": "wrong_answer"}]
+    "change", [{"finish_reason": "length"}, {"strength": "weak"}, {"outcome": "wrong_answer"}]
 )
-def test_a_chosen_one_passed_strong_tests_and_ended_by_itself(change: dict[str, Any]) -> None:
-    chosen = candidate("a", **{"outcome": "accepted", "code": GOOD, **change})
-    assert list(exec_strict([chosen, candidate("b", "wrong_answer", BAD)], 0)) == []
+@pytest.mark.parametrize("rule", ["exec_strict", "judge_within_accepted", "efficiency", "debug"])
+def test_a_chosen_one_passed_strong_tests_and_ended_by_itself(
+    rule: str, change: dict[str, Any]
+) -> None:
+    good = {"score": 5.0, "runs": (1.0, 1.0), "repairs": "b"}
+    rest = [
+        candidate("b", "wrong_answer", BAD),
+        candidate("c", "accepted", BETTER, score=1.0, runs=(90.0, 95.0)),
+    ]
+    sound = candidate("a", "accepted", **good)
+    assert ("a", "b") in names(RULES[rule]([sound, *rest], DEFAULT)) or ("a", "c") in names(
+        RULES[rule]([sound, *rest], DEFAULT)
+    )
+    damaged = candidate("a", **{"outcome": "accepted", **good, **change})
+    found = names(RULES[rule]([damaged, *rest], DEFAULT))
+    assert [pair for pair in found if pair[0] == "a"] == []
 
 
-def test_a_truncated_answer_is_no_negative() -> None:
-    cut = candidate("b", "wrong_answer", BAD, ended=False)
-    assert list(exec_strict([candidate("a", "accepted", GOOD), cut], 0)) == []
+def test_weak_verdicts_make_pairs_only_where_they_are_allowed() -> None:
+    both = [
+        candidate("a", "accepted", strength="weak"),
+        candidate("b", "wrong_answer", BAD, strength="weak"),
+    ]
+    assert exec_strict(both, DEFAULT) == []
+    assert names(exec_strict(both, PairSettings(weak=True))) == [("a", "b")]
+
+
+def test_a_chosen_one_was_run_as_often_as_the_recipe_asks() -> None:
+    twice = PairSettings(min_runs=2)
+    bad = candidate("b", "wrong_answer", BAD)
+    assert exec_strict([candidate("a", "accepted"), bad], twice) == []
+    assert exec_strict([candidate("a", "accepted", runs=(3.0,)), bad], twice) == []
+    checked = candidate("a", "accepted", runs=(3.0, 4.0))
+    assert names(exec_strict([checked, bad], twice)) == [("a", "b")]
+
+
+def test_a_truncated_answer_is_a_negative_only_where_it_is_allowed() -> None:
+    cut = candidate("b", "no_code", None, finish_reason="length")
+    both = [candidate("a", "accepted"), cut]
+    assert exec_strict(both, DEFAULT) == []
+    assert names(exec_strict(both, PairSettings(truncated_negatives=True))) == [("a", "b")]
+
+
+def test_a_margin_of_tests_keeps_to_its_thresholds() -> None:
+    def share(name: str, passed: int) -> Candidate:
+        return candidate(name, "accepted" if passed == 10 else "wrong_answer", passed=passed)
+
+    pool = [share("ten", 10), share("eight", 8), share("seven", 7), share("four", 4)]
+    pool.append(share("none", 0))
+    assert set(names(exec_margin(pool, DEFAULT))) == {("ten", "four"), ("eight", "four")}
+    strict = PairSettings.model_validate({"exec_margin": {"min_chosen": 1.0, "min_gap": 0.3}})
+    assert set(names(exec_margin(pool, strict))) == {("ten", "four"), ("ten", "seven")}
 
 
 def test_the_judge_orders_accepted_samples_only() -> None:
-    low, high = (
-        candidate("low", "accepted", GOOD, score=2.0),
-        candidate("high", "accepted", BETTER, score=4.0),
-    )
-    fails = candidate("fails", "wrong_answer", BAD, score=5.0)
-    unscored = candidate("unscored", "accepted", GOOD, score=None)
-    found = list(judge_within_accepted([low, high, fails, unscored], 0.5))
+    low = candidate("low", "accepted", score=2.0)
+    high = candidate("high", "accepted", BETTER, score=4.0)
+    others = [
+        candidate("fails", "wrong_answer", BAD, score=5.0),
+        candidate("unscored", "accepted", score=None),
+        candidate("open", NOT_EXECUTED, score=5.0),
+    ]
+    found = RULES["judge_within_accepted"]([low, high, *others], DEFAULT)
     assert names(found) == [("high", "low")]
     assert found[0].margin == 2.0
-    assert list(judge_within_accepted([low, high], 2.5)) == []
+    wide = PairSettings.model_validate({"judge_within_accepted": {"min_margin": 2.5}})
+    assert RULES["judge_within_accepted"]([low, high], wide) == []
 
 
-def test_equal_scores_make_no_pair_even_without_a_floor() -> None:
-    both = [candidate("a", "accepted", GOOD, score=3.0), candidate("b", "accepted", BAD, score=3.0)]
-    assert list(judge_within_accepted(both, 0.0)) == []
+def test_of_open_tasks_the_judge_orders_what_was_not_executed() -> None:
+    pool = [
+        candidate("low", NOT_EXECUTED, score=2.0),
+        candidate("high", NOT_EXECUTED, score=4.0),
+        candidate("cut", NOT_EXECUTED, score=5.0, finish_reason="length"),
+        candidate("ran", "accepted", score=1.0),
+    ]
+    assert names(RULES["judge_open"](pool, DEFAULT)) == [("high", "low")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "outcome"), [("judge_within_accepted", "accepted"), ("judge_open", NOT_EXECUTED)]
+)
+def test_equal_scores_make_no_pair_even_without_a_floor(rule: str, outcome: str) -> None:
+    both = [candidate("a", outcome, score=3.0), candidate("b", outcome, BAD, score=3.0)]
+    assert RULES[rule](both, PairSettings.model_validate({rule: {"min_margin": 0.0}})) == []
+
+
+def test_the_faster_of_two_accepted_programs_is_chosen_where_no_run_says_otherwise() -> None:
+    fast = candidate("fast", "accepted", runs=(10.0, 12.0))
+    slow = candidate("slow", "accepted", BETTER, runs=(90.0, 60.0))
+    found = efficiency([slow, fast], DEFAULT)
+    assert names(found) == [("fast", "slow")]
+    assert found[0].margin == 5.0
+    unsteady = candidate("slow", "accepted", BETTER, runs=(90.0, 17.0))
+    assert efficiency([unsteady, fast], DEFAULT) == []
+    once = candidate("slow", "accepted", BETTER, runs=(90.0,))
+    assert efficiency([once, fast], DEFAULT) == []
+    short = candidate("short", "accepted", runs=(1.0, 1.0))
+    assert efficiency([short, candidate("s", "accepted", runs=(9.0, 9.0))], DEFAULT) == []
+
+
+def test_a_repaired_version_stands_against_the_attempt_that_it_repairs() -> None:
+    pool = [
+        candidate("first", "wrong_answer", BAD),
+        candidate("other", "wrong_answer", WORSE),
+        candidate("fixed", "accepted", repairs="first"),
+        candidate("broken", "runtime_error", WORSE, repairs="first"),
+        candidate("of_no_one", "accepted", BETTER),
+    ]
+    assert names(debug(pool, DEFAULT)) == [("fixed", "first")]
+
+
+@pytest.mark.parametrize("rule", ["code_test_rank", "agreement"])
+def test_ranks_prefer_what_good_tests_accept(rule: str) -> None:
+    # Three samples agree on three tests; one passes two others, which nothing else supports.
+    agreeing = (True, True, True, False, False)
+    pool = [candidate(f"a{i}", "wrong_answer", f"x = {i}", tests=agreeing) for i in range(3)]
+    pool.append(candidate("lone", "wrong_answer", BAD, tests=(False, False, False, True, True)))
+    pool.append(candidate("none", "no_code", None, tests=()))
+    found = names(RULES[rule](pool, DEFAULT))
+    assert {chosen for chosen, rejected in found if rejected == "lone"} == {"a0", "a1", "a2"}
+    assert not {chosen for chosen, _ in found} & {"none"}
+    assert not {(a, b) for a, b in found if a[0] == b[0] == "a"}, "ties make no pair"
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=6))
+def test_a_rule_by_execution_never_prefers_a_worse_class(rows: list[list[bool]]) -> None:
+    pool = [
+        candidate(
+            f"c{i}",
+            "accepted" if all(row) else "wrong_answer",
+            f"x = {i}",
+            passed=sum(row),
+            total=3,
+            tests=tuple(row),
+        )
+        for i, row in enumerate(rows)
+    ]
+    for rule in ("exec_strict", "exec_margin"):
+        for match in RULES[rule](pool, DEFAULT):
+            assert match.chosen.passed > match.rejected.passed
+            assert match.margin > 0
 
 
 def sample(name: str, code: str, **more: Any) -> dict[str, Any]:
@@ -124,28 +255,50 @@ def verdict(name: str, outcome: str, **more: Any) -> dict[str, Any]:
     return {**row, **more}
 
 
+def judgement(name: str, score: float | None, **more: Any) -> dict[str, Any]:
+    row = dict.fromkeys(schemas.JUDGEMENT.names)
+    row |= {"judgement_id": f"j-{name}", "sample_id": name, "task_id": "t", "score": score}
+    return {**row, "status": "parse_error" if score is None else "ok", **more}
+
+
 def build(
-    folder: Path, samples: list[dict[str, Any]], verdicts: list[dict[str, Any]], **settings: Any
+    folder: Path,
+    samples: list[dict[str, Any]],
+    verdicts: list[dict[str, Any]],
+    judgements: list[dict[str, Any]] | None = None,
+    context: RecordingContext | None = None,
+    tables: dict[str, Path] | None = None,
+    **settings: Any,
 ) -> tuple[Any, list[dict[str, Any]]]:
     folder.mkdir(exist_ok=True)
-    write_parquet(folder / "samples.parquet", samples, schemas.SAMPLE)
-    write_parquet(folder / "verdicts.parquet", verdicts, schemas.VERDICT)
-    inputs = {name: folder / f"{name}.parquet" for name in ("samples", "verdicts")}
+    given = {"samples": samples, "verdicts": verdicts, "judgements": judgements}
+    inputs = dict(tables or {})
+    for name, rows in given.items():
+        if rows is not None:
+            inputs[name] = folder / f"{name}.parquet"
+            schema = getattr(schemas, name.upper().removesuffix("S"))
+            write_parquet(inputs[name], rows, schema)
     output = Output(folder / "out", Identity("pair", "config"))
-    summary = run(PairSettings(**settings), inputs, output, RecordingContext())
+    summary = run(
+        PairSettings.model_validate(settings), inputs, output, context or RecordingContext()
+    )
     return summary, [row for _, row in read_rows(folder / "out" / "pairs")]
 
 
 def test_a_pair_keeps_its_history_and_trl_sees_three_columns(tmp_path: Path) -> None:
     summary, pairs = build(
         tmp_path,
-        [sample("a", GOOD), sample("b", BAD)],
+        [sample("a", GOOD, sum_logprob=-3.5), sample("b", BAD)],
         [verdict("a", "accepted"), verdict("b", "wrong_answer")],
     )
     assert summary.counts["pairs"] == 1
     pair = pairs[0]
     assert (pair["chosen_sample_id"], pair["rejected_sample_id"]) == ("a", "b")
     assert (pair["chosen_verdict_id"], pair["rejected_verdict_id"]) == ("v-a", "v-b")
+    assert (pair["chosen_outcome"], pair["rejected_outcome"]) == ("accepted", "wrong_answer")
+    assert (pair["chosen_passed"], pair["rejected_passed"], pair["rejected_total"]) == (4, 1, 4)
+    assert (pair["chosen_tokens"], pair["chosen_sum_logprob"]) == (len(GOOD), -3.5)
+    assert pair["rejected_finish_reason"] == "stop"
     assert pair["margin"] == 0.75
     assert pair["length_delta"] == len(GOOD) - len(BAD)
     assert to_trl(pairs) == [
@@ -157,28 +310,55 @@ def test_a_pair_keeps_its_history_and_trl_sees_three_columns(tmp_path: Path) -> 
     ]
 
 
-def test_equal_code_under_another_layout_makes_no_pair(tmp_path: Path) -> None:
-    same = "# a comment\n" + GOOD
-    with pytest.raises(InputError, match=r"no pair could be built.*'same code': 1"):
-        build(
-            tmp_path,
-            [sample("a", GOOD), sample("b", same)],
-            [verdict("a", "accepted"), verdict("b", "runtime_error")],
-        )
+@pytest.mark.slow
+def test_stock_trl_trains_on_the_pairs(tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from align.showing import load_tokenizer
+
+    _, pairs = build(
+        tmp_path / "pairs",
+        [sample("a", GOOD), sample("b", BAD)],
+        [verdict("a", "accepted"), verdict("b", "wrong_answer")],
+    )
+    model = build_tiny_model(tmp_path / "tiny")
+    trainer = DPOTrainer(
+        model=str(model),
+        args=DPOConfig(
+            output_dir=str(tmp_path / "out"), max_steps=1, report_to=[], use_cpu=True, bf16=False
+        ),
+        train_dataset=Dataset.from_list(to_trl(pairs)),
+        processing_class=load_tokenizer(model),
+    )
+    trainer.train()
+    assert trainer.state.log_history[-1]["train_loss"] == pytest.approx(0.693, abs=0.01)
 
 
-def test_caps_hold_for_tasks_and_samples(tmp_path: Path) -> None:
-    bad = [sample(f"b{i}", f"def f(x):\n    return x - {i}\n") for i in range(5)]
-    verdicts = [verdict("a", "accepted"), *(verdict(f"b{i}", "wrong_answer") for i in range(5))]
-    per_sample, _ = build(
-        tmp_path / "s", [sample("a", GOOD), *bad], verdicts, per_task=10, per_sample=3
+def test_a_repair_is_paired_under_the_prompt_of_the_attempt(tmp_path: Path) -> None:
+    asked_again = [{"role": "user", "content": "mend it"}]
+    rows = [sample("first", BAD), sample("fixed", GOOD, messages=asked_again)]
+    (tmp_path / "in").mkdir()
+    table = tmp_path / "in" / "samples.jsonl"
+    lines = [
+        json.dumps({**row, "repairs": name})
+        for row, name in zip(rows, (None, "first"), strict=True)
+    ]
+    table.write_text("\n".join(lines), encoding="utf-8")
+    write_parquet(
+        tmp_path / "in" / "verdicts.parquet",
+        [verdict("first", "wrong_answer"), verdict("fixed", "accepted")],
+        schemas.VERDICT,
     )
-    assert per_sample.counts["pairs"] == 3
-    per_task, _ = build(
-        tmp_path / "t", [sample("a", GOOD), *bad], verdicts, per_task=2, per_sample=9
-    )
-    assert per_task.counts["pairs"] == 2
-    assert per_task.details["refused"] == {"enough pairs of the task": 3}
+    inputs = {"samples": table, "verdicts": tmp_path / "in" / "verdicts.parquet"}
+    output = Output(tmp_path / "out", Identity("pair", "config"))
+    with pytest.raises(InputError, match=r"'different prompts': 1"):
+        run(PairSettings(rules=["exec_strict"]), inputs, output, RecordingContext())
+    output = Output(tmp_path / "out2", Identity("pair", "config"))
+    run(PairSettings(rules=["debug"]), inputs, output, RecordingContext())
+    (pair,) = [row for _, row in read_rows(tmp_path / "out2" / "pairs")]
+    assert pair["prompt"] == [{"role": "user", "content": "add one"}]
+    assert pair["chosen_sample_id"] == "fixed"
 
 
 def test_samples_that_do_not_fit_are_explained(tmp_path: Path) -> None:
@@ -201,3 +381,52 @@ def test_samples_that_do_not_fit_are_explained(tmp_path: Path) -> None:
 def test_a_verdict_of_another_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="do not belong together"):
         build(tmp_path, [sample("a", GOOD)], [verdict("a", "accepted", task_id="other")])
+
+
+def test_what_tampered_is_kept_aside(tmp_path: Path) -> None:
+    summary, pairs = build(
+        tmp_path,
+        [sample("a", GOOD), sample("b", BAD), sample("c", WORSE)],
+        [
+            verdict("a", "accepted"),
+            verdict("b", "wrong_answer"),
+            verdict("c", "tampered", detail="forged frame"),
+        ],
+    )
+    assert [(p["chosen_sample_id"], p["rejected_sample_id"]) for p in pairs] == [("a", "b")]
+    (kept,) = [row for _, row in read_rows(tmp_path / "out" / "tampered")]
+    assert (kept["sample_id"], kept["code"], kept["detail"]) == ("c", WORSE, "forged frame")
+    assert summary.counts["tampered"] == 1
+
+
+def test_the_yield_is_reported(tmp_path: Path) -> None:
+    samples, verdicts = [], []
+    for task, outcomes in {
+        "all": ["accepted", "accepted"],
+        "mixed": ["accepted", "wrong_answer"],
+        "none": ["wrong_answer", "runtime_error"],
+    }.items():
+        for number, outcome in enumerate(outcomes):
+            name = f"{task}{number}"
+            samples.append(sample(name, f"x = {number}\n", task_id=task))
+            verdicts.append(verdict(name, outcome, task_id=task))
+    summary, _ = build(tmp_path, samples, verdicts)
+    assert summary.details["prompts"] == {"all accepted": 1, "mixed": 1, "none accepted": 1}
+    assert summary.details["by_rule"] == {"exec_strict": 1}
+    assert summary.details["outcomes"] == {"accepted": 3, "wrong_answer": 2, "runtime_error": 1}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| exec_strict | 1 |" in card
+    assert "| accepted | wrong_answer | 1 |" in card
+    assert "| none accepted | 1 |" in card
+
+
+def test_each_pair_gives_a_row_to_train_a_control_on(tmp_path: Path) -> None:
+    _, pairs = build(
+        tmp_path,
+        [sample("a", GOOD), sample("b", BAD), sample("c", WORSE)],
+        [verdict("a", "accepted"), verdict("b", "wrong_answer"), verdict("c", "runtime_error")],
+    )
+    rows = [row for _, row in read_rows(tmp_path / "out" / "chosen")]
+    assert len(pairs) == 2
+    assert [row["messages"] for row in rows] == [p["prompt"] + p["chosen"] for p in pairs]
+    assert len({row["row_id"] for row in rows}) == 2

@@ -2,12 +2,13 @@
 
 import importlib.resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from align.benchmark_files import SOURCES
 from align.errors import RecipeError
-from align.pipeline import compile_recipe
+from align.pipeline import External, Instance, Upstream, compile_recipe
 from align.recipe import (
     Recipe,
     apply_override,
@@ -154,6 +155,104 @@ def test_the_image_that_the_environment_names_is_a_setting(monkeypatch: pytest.M
     monkeypatch.setenv("ALIGN_SANDBOX_IMAGE", "alpine")
     with pytest.raises(ValueError, match="python-data"):
         SandboxSettings()
+
+
+def compiled(folder: Path, text: str, *overrides: str) -> dict[str, Instance]:
+    if not (folder / "tiny").exists():
+        build_tiny_model(folder / "tiny")
+        (folder / "tasks.jsonl").write_text("{}\n")
+        (folder / "general.jsonl").write_text("{}\n")
+    head = f"name: x\nmodel: {folder / 'tiny'}\ndata: {{tasks: [tasks.jsonl]}}\n"
+    recipe = load_recipe(write(folder, head + text), overrides)
+    return {each.id: each for each in compile_recipe(recipe, folder)}
+
+
+def test_each_round_starts_where_the_last_one_ended(tmp_path: Path) -> None:
+    text = "dpo: {}\nrounds: 3\neval: {}\nexport: {}\n"
+    stages = compiled(tmp_path, text)
+    assert list(stages) == [
+        *("data", "eval.start", "sample.r1", "verify.r1", "pair.r1", "dpo.r1"),
+        *("sample.r2", "eval.dpo", "verify.r2", "pair.r2", "dpo.r2"),
+        *("sample.r3", "eval.dpo.r2", "verify.r3", "pair.r3", "dpo.r3", "eval.dpo.r3"),
+        *("export", "report"),
+    ]
+    for stage in ("sample", "dpo"):
+        assert isinstance(stages[f"{stage}.r1"].inputs["model"], External)
+        for number in (2, 3):
+            start = stages[f"{stage}.r{number}"].inputs["model"]
+            assert start == Upstream(f"dpo.r{number - 1}", "model")
+    assert stages["pair.r3"].inputs["samples"] == Upstream("sample.r3", "samples")
+    assert stages["export"].inputs["pairs"] == Upstream("pair.r3", "pairs")
+    assert all("reference" not in stage.inputs for stage in stages.values())
+    first = compiled(tmp_path, text, "reference=first")
+    assert first["dpo.r3"].inputs["reference"] == first["dpo.r1"].inputs["model"]
+    assert "reference" not in first["dpo.r1"].inputs
+    only = compiled(tmp_path, text, "eval.checkpoints=[dpo]")
+    assert [name for name in only if name.startswith("eval.")] == [
+        "eval.dpo",
+        "eval.dpo.r2",
+        "eval.dpo.r3",
+    ]
+
+
+def test_one_more_round_changes_nothing_of_those_before(tmp_path: Path) -> None:
+    text = "dpo: {}\neval: {}\narms: [sft_on_chosen, dpo]\n"
+    one, two = compiled(tmp_path, text), compiled(tmp_path, text, "rounds=2")
+
+    def plain(stage: Instance) -> tuple[Any, ...]:
+        inputs = {k: v for k, v in stage.inputs.items() if isinstance(v, Upstream)}
+        return stage.stage, stage.settings, inputs, stage.extra
+
+    for name in one.keys() - {"report"}:
+        assert plain(one[name]) == plain(two[name]), name
+
+
+def test_a_control_trains_beside_dpo_from_the_same_start_on_the_same_answers(
+    tmp_path: Path,
+) -> None:
+    text = "dpo: {learning_rate: 3.0e-5, batch_pairs: 3}\narms: [sft_on_chosen, dpo]\neval: {}\n"
+    stages = compiled(tmp_path, text, "rounds=2")
+    for turn in ("r1", "r2"):
+        control, dpo = stages[f"sft.chosen.{turn}"], stages[f"dpo.{turn}"]
+        assert control.stage == "sft"
+        assert control.inputs["model"] == dpo.inputs["model"]
+        assert control.inputs["chosen"] == Upstream(f"pair.{turn}", "chosen")
+        assert dpo.inputs["pairs"] == Upstream(f"pair.{turn}", "pairs")
+        settings = control.settings.model_dump()
+        assert (settings["learning_rate"], settings["batch_rows"]) == (3e-5, 3)
+    assert stages["eval.sft_on_chosen"].inputs["model"] == Upstream("sft.chosen.r1", "model")
+    assert stages["eval.sft_on_chosen.r2"].inputs["model"] == Upstream("sft.chosen.r2", "model")
+    assert stages["sample.r2"].inputs["model"] == Upstream("dpo.r1", "model")
+    own = compiled(tmp_path, text, "control.learning_rate=1e-4")
+    assert own["sft.chosen.r1"].settings.model_dump()["learning_rate"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("arms: [sft_on_chosen]", "arms must name dpo"),
+        ("arms: [sft_on_chosen, dpo]\ndpo: {max_pairs: 3}", r"set pair\.max_pairs instead"),
+        ("rounds: 0", "rounds = 0"),
+        ("control: {}", "add sft_on_chosen to arms"),
+        ("pair: {negatives: {nearest: 0, random: 0, worst: 0}}", "all shares are zero"),
+        ("pair: {rules: [exec_strct]}", r"pair\.rules"),
+    ],
+)
+def test_arms_and_rounds_that_mean_nothing_are_explained(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, f"name: x\nmodel: a/b\ndata: {{}}\n{text}\n"))
+
+
+def test_general_pairs_are_an_input_of_the_pair_stage(tmp_path: Path) -> None:
+    text = "dpo: {}\npair: {common: general.jsonl}\n"
+    common = compiled(tmp_path, text)["pair.r1"].inputs["common"]
+    assert isinstance(common, External)
+    assert common.path == tmp_path / "general.jsonl"
+    path = write(tmp_path, "name: x\nmodel: a/b\ndata: {}\npair: {common: ./none.jsonl}\n")
+    with pytest.raises(RecipeError, match=r"pair\.common = \./none\.jsonl: no such file"):
+        check_files(load_recipe(path), tmp_path)
 
 
 def test_what_is_measured_is_decontaminated_against(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from align.errors import ArtifactError, InputError
 from align.manifest import begin
 from align.report import run, write_report
 from align.report.collect import collect
-from align.report.evaluations import comparisons
+from align.report.evaluations import comparisons, control_comparisons
 from align.report.plots import Interval, Line, intervals, lines
 from align.report.stages import STAGES
 from align.report.terminal import print_report
@@ -117,6 +117,8 @@ def test_the_numbers_on_the_page_are_those_of_the_artifacts(full_run: Path, full
     assert "6 pairs came from 15 prompts" in text
     assert "same logits as the checkpoint on 64 tokens" in text
     assert "12.0 tokens shorter" in text
+    assert "longer in 1 pairs and shorter in 5 (sign test: p = 0.22)" in text
+    assert "No pair by judge_open: no task has two not executed answers." in text
     assert "sft.coarse 3 min 51 s" in text
     assert "mean middle chars 87.25" in text
     assert "HumanEval/3: defines below_it" in text
@@ -132,6 +134,41 @@ def test_a_changed_artifact_changes_the_page(full_run: Path, tmp_path: Path) -> 
     text = Page(write_report(copy, copy / "other.html").read_text("utf-8")).text
     assert "81.2%" in text
     assert "81.2%" not in Page((full_run / "report.html").read_text("utf-8")).text
+
+
+def test_a_control_is_compared_with_dpo_and_later_rounds_stand_behind_the_first(
+    full_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(full_run, copy)
+    made = ["eval.sft_on_chosen", "eval.dpo.r2", "eval.sft_on_chosen.r2"]
+    for name, like in zip(made, ("eval.mixed", "eval.coarse", "eval.fine"), strict=True):
+        shutil.copytree(copy / like, copy / name)
+    for name in ("sft.chosen.r1", "sample.r2", "verify.r2", "pair.r2", "sft.chosen.r2", "dpo.r2"):
+        twin = "sft.fine" if name.startswith("sft.") else name.replace("r2", "r1")
+        shutil.copytree(copy / twin, copy / name)
+    view = collect(copy)
+    order = [stage.id for stage in view.stages]
+    assert order[order.index("pair.r1") :] == [
+        *("pair.r1", "sft.chosen.r1", "eval.sft_on_chosen", "dpo.r1", "eval.dpo"),
+        *("sample.r2", "verify.r2", "pair.r2", "sft.chosen.r2", "eval.sft_on_chosen.r2"),
+        *("dpo.r2", "eval.dpo.r2", "export", "report"),
+    ]
+    names = [evaluation.checkpoint for evaluation in view.evaluations]
+    assert names[4:] == ["sft_on_chosen", "dpo", "sft_on_chosen.r2", "dpo.r2"]
+    found = control_comparisons(view.evaluations)
+    assert {(c.first, c.last) for c in found} == {
+        ("sft_on_chosen", "dpo"),
+        ("sft_on_chosen.r2", "dpo.r2"),
+    }
+    text = Page(write_report(copy, copy / "other.html").read_text("utf-8")).text
+    print_report(copy)
+    shown = capsys.readouterr().out
+    for comparison in found:
+        assert finding(comparison) in text
+    assert shown.count("6 preference pairs") == 2
+    assert "a control was trained" in text
+    assert "a control was trained" not in Page((full_run / "report.html").read_text("utf-8")).text
 
 
 def test_won_and_lost_problems_are_counted_from_the_verdicts(full_run: Path) -> None:

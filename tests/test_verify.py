@@ -155,3 +155,10 @@ def test_runs_that_disagree_are_flaky(tmp_path: Path) -> None:
     assert verdicts[0]["outcome"] == "flaky"
     assert "runs disagree" in verdicts[0]["detail"]
     assert verdicts[1]["outcome"] == "accepted"
+
+
+def test_each_run_of_a_repeated_sample_is_timed(tmp_path: Path) -> None:
+    _, verdicts = verify(tmp_path, [sample(0, GOOD)], BoxContext(), repeat=3)
+    assert verdicts[0]["outcome"] == "accepted"
+    assert len(verdicts[0]["run_cpu_ms"]) == 3
+    assert verdicts[0]["run_cpu_ms"][0] == verdicts[0]["cpu_ms"]

@@ -1,12 +1,9 @@
-"""The texts beside an exported model and its pairs."""
+"""The text beside an exported model."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-from align.artifacts import Row
 
 
 def model_card(
@@ -65,37 +62,3 @@ def _stage_table(stages: Sequence[Mapping[str, Any]]) -> list[str]:
             f"| `{stage['weights_sha'][:16]}` |"
         )
     return lines
-
-
-def pairs_card(rows: Sequence[Row]) -> str:
-    """Returns the README of an exported preference dataset."""
-    rules = Counter(str(row["rule"]) for row in rows)
-    lines = [
-        "---",
-        "task_categories:",
-        "- text-generation",
-        "tags:",
-        "- code",
-        "- preference",
-        "- code-align",
-        "configs:",
-        "- config_name: default",
-        "  data_files: train.parquet",
-        "---",
-        "",
-        "# Preference pairs for code",
-        "",
-        f"Pairs: {len(rows)}; tasks: {len({row['task_id'] for row in rows})}. The columns",
-        "`prompt`, `chosen` and `rejected` are message lists, in the form that TRL's DPOTrainer",
-        "takes; `chosen` and `rejected` hold the assistant's turn. The other columns cite the",
-        "samples, verdicts and judgements that the label rests on.",
-        "",
-        "| rule | pairs |",
-        "|---|---|",
-        *(f"| {rule} | {count} |" for rule, count in sorted(rules.items())),
-        "",
-        "`exec_strict` pairs an answer that passed every unit test with one that failed;",
-        "`judge_within_accepted` orders two passing answers by a judge's score.",
-        "",
-    ]
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Uploads an exported folder."""
+"""Uploads a folder that was written to be published."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def push(folder: Path, repo: str, kind: Literal["model", "dataset"] = "model") -
     """Uploads a folder to the Hub and returns its address there.
 
     Args:
-        folder: What `align export` wrote: its `model` or its `pairs`.
+        folder: What `align export` wrote (its `model` or its `pairs`), or `align pair publish`.
         repo: Hub id, `owner/name`; made when missing.
         kind: What the folder is.
 
@@ -30,6 +30,6 @@ def push(folder: Path, repo: str, kind: Literal["model", "dataset"] = "model") -
     except (OSError, ValueError) as error:  # the client's own errors are children of these
         raise ArtifactError(
             f"{folder} could not be uploaded to {repo}: {error}; log in with `hf auth login`, and "
-            "try again with `align export --push`"
+            "try again"
         ) from error
     return str(address)

@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from align.artifacts import Row, table_hash, write_atomic, write_json, write_parquet
+from align.artifacts import read_parquet, table_hash, write_atomic, write_json
 from align.chat import stop_token_ids
 from align.checkpoint import weights_sha
 from align.errors import InputError
-from align.export.cards import model_card, pairs_card
+from align.export.cards import model_card
 from align.export.check import check_export
 from align.lineage import MANIFEST, lineage, origin
-from align.rows import PAIR
+from align.pair_dataset import write_dataset
 from align.settings import ExportSettings
 from align.stage import Context, Output, Summary
-from align.tables import read_rows
 from align.training import fsync_tree, load_model, load_tokenizer, save_checkpoint
 
 
@@ -47,9 +46,8 @@ def run(
     counts = {"stages": len(lineage(source)), "checked_tokens": checked["tokens"]}
     details: dict[str, Any] = {"check": checked, "files": sorted(p.name for p in folder.iterdir())}
     if "pairs" in inputs:
-        rows = [_pair(row, place) for place, row in read_rows(inputs["pairs"])]
-        _write_pairs(rows, out.path / "pairs")
-        counts["pairs"] = len(rows)
+        counts["pairs"] = write_dataset(inputs["pairs"], out.path / "pairs")
+        rows = read_parquet(out.path / "pairs" / "train.parquet")
         details["pairs_sha"] = table_hash(rows)
     return Summary(weights_sha(folder), counts, details)
 
@@ -69,15 +67,3 @@ def _write_model(source: Path, folder: Path) -> None:
         shutil.copyfile(source / MANIFEST, folder / MANIFEST)
     card = model_card(stages, origin(source), weights_sha(folder))
     write_atomic(folder / "README.md", card.encode())
-
-
-def _pair(row: Mapping[str, Any], place: str) -> Row:
-    if any(not row.get(name) for name in ("prompt", "chosen", "rejected")):
-        raise InputError(f"{place}: a pair needs prompt, chosen and rejected")
-    return {name: row.get(name) for name in PAIR.names}
-
-
-def _write_pairs(rows: list[Row], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(folder / "train.parquet", rows, PAIR)
-    write_atomic(folder / "README.md", pairs_card(rows).encode())

@@ -1,118 +1,201 @@
-"""Which two samples of one task make a pair, and why. Pure functions over candidates."""
+"""Which two samples of one task make a pair, and why. Pure functions over candidates.
+
+A rule returns every match that it allows, with the better sample as the chosen one; which of them
+become pairs is decided in `align.preference.choosing`.
+"""
 
 from __future__ import annotations
 
-import ast
-import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
-#: Outcomes that may stand on the rejected side, the nearest to accepted first. Faults of the
-#: infrastructure, flaky, tampered and invalid ones are in no class and never enter a pair.
-REJECTED_CLASSES = {
-    "wrong_answer": 1,
-    "runtime_error": 2,
-    "time_limit": 3,
-    "memory_limit": 3,
-    "output_limit": 3,
-    "compile_error": 4,
-    "no_code": 4,
-}
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One sample with all that the rules look at.
-
-    Attributes:
-        ended: The policy ended the answer itself (no cut at the token limit).
-        passed: Share of the tests passed, 0 to 1.
-        score: The judge's score, or None where it gave none.
-    """
-
-    sample_id: str
-    task_id: str
-    outcome: str
-    strength: str
-    passed: float
-    ended: bool
-    text: str
-    code: str | None
-    n_tokens: int
-    verdict_id: str
-    judgement_id: str | None = None
-    score: float | None = None
+from align.preference.candidates import Candidate
+from align.preference.classes import NOT_EXECUTED, OutcomeClass
+from align.preference.likeness import similarity
+from align.preference.ranking import Matrix, agreement_scores, mutual_ranks
+from align.settings import PairSettings
 
 
 @dataclass(frozen=True)
 class Match:
-    """Two candidates in order: what the rule prefers, over what, and by how much."""
+    """Two candidates in order: what the rule prefers, over what, and by how much.
+
+    Attributes:
+        margin: In the rule's own measure: a share of tests, judge's scores, or a ratio.
+    """
 
     chosen: Candidate
     rejected: Candidate
     rule: str
     margin: float
-    similarity: float
+
+    @cached_property
+    def similarity(self) -> float:
+        """How alike the two codes are, 0 to 1, layout and comments aside."""
+        return similarity(self.chosen.marks, self.rejected.marks)
 
 
-def exec_strict(candidates: list[Candidate], min_margin: float) -> Iterator[Match]:
-    """All tests pass against at least one fails; the nearest failing samples come first.
+RuleFunction = Callable[[Sequence[Candidate], PairSettings], list[Match]]
+
+
+def exec_strict(candidates: Sequence[Candidate], settings: PairSettings) -> list[Match]:
+    """All tests pass against at least one fails.
 
     The margin is the share of the tests that the rejected one fails.
     """
-    del min_margin  # execution needs none
-    chosen = [c for c in candidates if _may_be_chosen(c)]
-    rejected = [c for c in candidates if c.outcome in REJECTED_CLASSES and c.ended]
-    ranked = [
-        Match(good, bad, "exec_strict", 1.0 - bad.passed, similarity(good, bad))
-        for good in chosen
-        for bad in rejected
-        if bad.strength == "strong"
+    return [
+        Match(good, bad, "exec_strict", 1.0 - bad.share)
+        for good in candidates
+        if _accepted(good, settings)
+        for bad in candidates
+        if _failed(bad, settings)
     ]
-    yield from sorted(ranked, key=_nearest_first)
 
 
-def judge_within_accepted(candidates: list[Candidate], min_margin: float) -> Iterator[Match]:
-    """Both pass all tests; the judge's scores differ by at least `min_margin`, widest first."""
-    scored = [c for c in candidates if _may_be_chosen(c) and c.score is not None]
-    matches = []
-    for good in scored:
-        for bad in scored:
-            margin = (good.score or 0.0) - (bad.score or 0.0)
-            if margin >= min_margin and good.sample_id != bad.sample_id and margin > 0:
-                matches.append(
-                    Match(good, bad, "judge_within_accepted", margin, similarity(good, bad))
-                )
-    yield from sorted(matches, key=lambda m: (-m.margin, m.chosen.sample_id, m.rejected.sample_id))
+def exec_margin(candidates: Sequence[Candidate], settings: PairSettings) -> list[Match]:
+    """AceCoder's rule (arXiv:2502.01718): most tests pass against clearly fewer, but some.
+
+    That the rejected one passes some drops failures that have nothing to do with the task. The
+    margin is the difference of the shares passed.
+    """
+    limits = settings.exec_margin
+    return [
+        Match(good, bad, "exec_margin", good.share - bad.share)
+        for good in candidates
+        if _ran(good, settings) and good.ended and good.share >= limits.min_chosen
+        for bad in candidates
+        if _failed(bad, settings) and bad.share > 0
+        # Shares are binary fractions: 0.8 - 0.4 is less than 0.4 by the last digit.
+        if good.share - bad.share >= limits.min_gap - 1e-9 and good.share > bad.share
+    ]
 
 
-RULES: dict[str, Callable[[list[Candidate], float], Iterator[Match]]] = {
+def judge_within_accepted(candidates: Sequence[Candidate], settings: PairSettings) -> list[Match]:
+    """Both pass all tests; the judge's scores differ by the margin at least."""
+    both = [each for each in candidates if _accepted(each, settings)]
+    return _by_score(both, "judge_within_accepted", settings.judge_within_accepted.min_margin)
+
+
+def judge_open(candidates: Sequence[Candidate], settings: PairSettings) -> list[Match]:
+    """The task has no tests; the judge's scores differ by the margin at least."""
+    both = [each for each in candidates if each.outcome == NOT_EXECUTED and each.ended]
+    return _by_score(both, "judge_open", settings.judge_open.min_margin)
+
+
+def efficiency(candidates: Sequence[Candidate], settings: PairSettings) -> list[Match]:
+    """Both pass all tests, and one takes clearly less CPU time in all of several runs.
+
+    The margin is how many times longer the slow one's fastest run takes than the fast one's slowest
+    run: where even these are apart, the order is not the machine's mood.
+    """
+    limits = settings.efficiency
+    timed = [
+        each
+        for each in candidates
+        if _accepted(each, settings) and len(each.runs) >= limits.min_runs and max(each.runs) > 0
+    ]
+    found = []
+    for fast in timed:
+        for slow in timed:
+            ratio = min(slow.runs) / max(fast.runs)
+            if ratio >= limits.min_ratio and min(slow.runs) >= limits.min_cpu_ms:
+                found.append(Match(fast, slow, "efficiency", ratio))
+    return found
+
+
+def debug(candidates: Sequence[Candidate], settings: PairSettings) -> list[Match]:
+    """A repaired version that passes all tests against the failing attempt that it names."""
+    attempts = {each.sample_id: each for each in candidates if _failed(each, settings)}
+    return [
+        Match(good, bad, "debug", 1.0 - bad.share)
+        for good in candidates
+        if _accepted(good, settings) and (bad := attempts.get(good.repairs or "")) is not None
+    ]
+
+
+def code_test_rank(candidates: Sequence[Candidate], settings: PairSettings) -> list[Match]:
+    """CodeDPO's mutual ranking of samples and tests, for tests that are not trusted themselves."""
+    limits = settings.code_test_rank
+    ranks = partial(mutual_ranks, damping=limits.damping, iterations=limits.iterations)
+    return _by_rank(candidates, settings, "code_test_rank", ranks, limits.min_margin)
+
+
+def agreement(candidates: Sequence[Candidate], settings: PairSettings) -> list[Match]:
+    """CodeT's agreement of samples and tests, for tests that are not trusted themselves."""
+    floor = settings.agreement.min_margin
+    return _by_rank(candidates, settings, "agreement", agreement_scores, floor)
+
+
+RULES: dict[str, RuleFunction] = {
     "exec_strict": exec_strict,
+    "exec_margin": exec_margin,
     "judge_within_accepted": judge_within_accepted,
+    "judge_open": judge_open,
+    "efficiency": efficiency,
+    "debug": debug,
+    "code_test_rank": code_test_rank,
+    "agreement": agreement,
 }
 
-
-def _may_be_chosen(candidate: Candidate) -> bool:
-    return candidate.outcome == "accepted" and candidate.strength == "strong" and candidate.ended
-
-
-def _nearest_first(match: Match) -> tuple[int, float, float, str, str]:
-    bad = match.rejected
-    nearest = REJECTED_CLASSES[bad.outcome]
-    return nearest, -bad.passed, -match.similarity, match.chosen.sample_id, bad.sample_id
+#: Rules whose rejected side is any failing sample, of which the settings' shares pick; the others'
+#: matches are taken by their margin, the widest first.
+ANY_NEGATIVE = frozenset({"exec_strict", "exec_margin"})
 
 
-def similarity(first: Candidate, second: Candidate) -> float:
-    """Returns how alike two candidates' codes are, 0 to 1, layout and comments aside."""
-    left, right = normal_form(first.code), normal_form(second.code)
-    return difflib.SequenceMatcher(None, left.split(), right.split(), autojunk=False).ratio()
+def _ran(candidate: Candidate, settings: PairSettings) -> bool:
+    """Whether a verdict says something about the candidate."""
+    trusted = candidate.strength == "strong" or settings.weak
+    return candidate.outcome_class is not None and trusted
 
 
-def normal_form(code: str | None) -> str:
-    """Returns code without comments and layout; code that does not parse is returned as it is."""
-    if not code:
-        return ""
-    try:
-        return ast.unparse(ast.parse(code))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return code
+def _accepted(candidate: Candidate, settings: PairSettings) -> bool:
+    """Whether it passed all tests, in enough runs, and ended by itself."""
+    return (
+        _ran(candidate, settings)
+        and candidate.outcome_class is OutcomeClass.ACCEPTED
+        and candidate.ended
+        and max(1, len(candidate.runs)) >= settings.min_runs
+    )
+
+
+def _failed(candidate: Candidate, settings: PairSettings) -> bool:
+    """Whether it failed a test; one that was cut fails for another reason than its code."""
+    return (
+        _ran(candidate, settings)
+        and candidate.outcome_class is not OutcomeClass.ACCEPTED
+        and (candidate.ended or settings.truncated_negatives)
+    )
+
+
+def _by_score(candidates: Sequence[Candidate], rule: str, floor: float) -> list[Match]:
+    scored = [(each, each.score) for each in candidates if each.score is not None]
+    return _ordered(scored, rule, floor)
+
+
+def _by_rank(
+    candidates: Sequence[Candidate],
+    settings: PairSettings,
+    rule: str,
+    ranks: Callable[[Matrix], list[float]],
+    floor: float,
+) -> list[Match]:
+    """Ranks the samples that ran; what has no result of single tests passed none."""
+    ran = [each for each in candidates if _ran(each, settings) and each.ended]
+    width = max((len(each.tests) for each in ran), default=0)
+    rows = [each.tests if len(each.tests) == width else (False,) * width for each in ran]
+    scores = ranks(rows)
+    best = max(scores, default=0.0)
+    if width == 0 or best <= 0:
+        return []
+    relative = [(each, score / best) for each, score in zip(ran, scores, strict=True)]
+    return [match for match in _ordered(relative, rule, floor) if any(match.chosen.tests)]
+
+
+def _ordered(scored: Sequence[tuple[Candidate, float]], rule: str, floor: float) -> list[Match]:
+    return [
+        Match(good, bad, rule, high - low)
+        for good, high in scored
+        for bad, low in scored
+        if high > low and high - low >= floor
+    ]

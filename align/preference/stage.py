@@ -2,74 +2,106 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from statistics import fmean
+from typing import Any
 
 from align import rows as schemas
-from align.artifacts import Row, short_id
+from align.artifacts import Row, TableWriter, canonical_json, short_id, write_atomic
 from align.errors import InputError
-from align.preference.rules import RULES, Candidate, Match, normal_form
+from align.pair_dataset import facts_beside, pair_card
+from align.preference.candidates import Candidate, Pool, TaskFacts, read_pool
+from align.preference.choosing import Chosen, choose
+from align.preference.classes import NOT_EXECUTED
+from align.preference.common import draw_common
+from align.preference.lengths import length_report
+from align.preference.yields import Tally, prompt_classes, rules_without_pairs
 from align.settings import PairSettings
 from align.stage import Context, Output, Summary
-from align.tables import read_rows, read_samples
-
-_NEEDED = ("sample_id", "task_id", "text", "finish_reason", "n_tokens")
 
 
 def run(
     settings: PairSettings, inputs: Mapping[str, Path], out: Output, context: Context
 ) -> Summary:
-    """Builds preference pairs from `samples`, `verdicts` and, where there are, `judgements`.
+    """Builds preference pairs from `samples`, and `verdicts`, `judgements` and `tasks` where given.
 
-    Every refused pair is counted with its reason, and prompts by what their samples did.
+    Of the input `common`, general pairs are mixed in. Writes `pairs`; `chosen`, the same chosen
+    answers as rows for supervised training; `tampered`, the samples that forged a result; and a
+    data card. Every match that made no pair is counted with its reason, and prompts by what their
+    samples did.
 
     Raises:
         InputError: A table can't be read, or no pair could be built (the message says why).
     """
-    messages: dict[str, list[dict[str, str]]] = {}
-    groups: dict[str, list[Candidate]] = defaultdict(list)
-    unmatched: Counter[str] = Counter()
-    for sample, candidate in _candidates(inputs, unmatched):
-        messages[candidate.sample_id] = sample
-        groups[candidate.task_id].append(candidate)
-    refused: Counter[str] = Counter()
-    by_rule: Counter[str] = Counter()
-    deltas: list[int] = []
+    pool = read_pool(inputs)
+    if not pool.groups:
+        raise InputError(
+            f"none of the {pool.unmatched.total()} samples of {inputs['samples']} has messages and "
+            f"a verdict in {inputs.get('verdicts', 'no table')} ({dict(pool.unmatched)}): give "
+            "these samples' verdicts"
+        )
+    tally = Tally()
+    calibration = _figures(facts_beside(inputs.get("judgements")))
+    unfit = _below_floors(settings, calibration)
+    for rule, reason in unfit.items():
+        context.warn(f"{rule} makes no pair: {reason}")
+    fit = [rule for rule in settings.rules if rule not in unfit]
+    settings = settings.model_copy(update={"rules": fit})
+    _warn_of_runs(settings, pool, context)
+    found = choose(
+        pool.groups, settings, context.seed, tally, lambda task_id: pool.facts(task_id).language
+    )
+    prompts = prompt_classes(pool.groups.values())
+    if not found:
+        raise InputError(
+            f"no pair could be built from {len(pool.groups)} prompts ({dict(prompts)}; refused: "
+            f"{dict(tally.refused)}): a prompt needs an accepted and a refused sample; sample more"
+        )
+    pairs = [_pair_row(each, pool.facts(each.match.chosen.task_id)) for each in found]
+    if "common" in inputs:
+        share = settings.common_share
+        count = round(share / (1 - share) * len(pairs))
+        pairs += draw_common(inputs["common"], count, context.seed, tally.refused)
+    with out.table("tampered", schemas.TAMPERED, "sample_id") as tampered:
+        _write(tampered, pool.tampered)
+    with out.table("chosen", schemas.TRAIN_ROW, "row_id") as chosen:
+        _write(chosen, map(_train_row, pairs))
     with (
         out.table("pairs", schemas.PAIR, "pair_id") as writer,
-        context.progress("pair", len(groups)) as bar,
+        context.progress("pair", len(pairs)) as bar,
     ):
-        for task_id in sorted(groups):
-            for match in _matches(groups[task_id], settings, refused):
-                row = _pair_row(match, messages[match.chosen.sample_id])
-                by_rule[match.rule] += 1
-                deltas.append(row["length_delta"])
-                if row["pair_id"] not in writer.done:
-                    writer.add(row)
+        for row in pairs:
+            _write(writer, [row])
             bar.advance()
-    prompts = Counter(_prompt_class(group) for group in groups.values())
-    if not groups:
-        raise InputError(
-            f"none of the {unmatched.total()} samples of {inputs['samples']} has messages and a "
-            f"verdict in {inputs['verdicts']} ({dict(unmatched)}): give these samples' verdicts"
-        )
-    if not writer.rows:
-        raise InputError(
-            f"no pair could be built from {len(groups)} prompts ({dict(prompts)}; refused: "
-            f"{dict(refused)}): a prompt needs an accepted and a refused sample; sample more"
-        )
-    return Summary(
-        content_sha=writer.content_sha(),
-        counts={"pairs": writer.rows, "prompts": len(groups), **unmatched, **by_rule},
-        details={
-            "prompts": dict(prompts),
-            "by_rule": dict(by_rule),
-            "refused": dict(refused),
-            "mean_length_delta": fmean(deltas),
-        },
+    by_rule = Counter(row["rule"] for row in pairs)
+    lengths = length_report(
+        [each.match.chosen.n_tokens - each.match.rejected.n_tokens for each in found]
     )
+    details = {
+        "prompts": dict(prompts),
+        "by_rule": dict(by_rule),
+        "by_language": dict(Counter(row["language"] or "unknown" for row in pairs)),
+        "negatives": dict(Counter(each.negative for each in found if each.negative)),
+        "refused": dict(tally.refused.most_common()),
+        "without_pairs": {**rules_without_pairs(settings, pool.groups, tally, by_rule), **unfit},
+        "outcomes": dict(Counter(c.outcome for group in pool.groups.values() for c in group)),
+        "mean_length_delta": lengths["mean_delta"],
+        "lengths": lengths,
+        "judge": calibration,
+        "decontaminated_against": facts_beside(inputs.get("tasks")).get("decontaminated_against"),
+    }
+    write_atomic(out.path / "README.md", pair_card(pairs, details).encode())
+    counts = {"pairs": writer.rows, "prompts": len(pool.groups), **pool.unmatched, **by_rule}
+    counts |= {"tampered": tampered.rows} if tampered.rows else {}
+    return Summary(content_sha=writer.content_sha(), counts=counts, details=details)
+
+
+def _write(writer: TableWriter, rows: Iterable[Row]) -> None:
+    """Writes the rows that an earlier attempt did not."""
+    for row in rows:
+        if row[writer.id_column] not in writer.done:
+            writer.add(row)
 
 
 def to_trl(pairs: Iterable[Row]) -> list[Row]:
@@ -77,95 +109,99 @@ def to_trl(pairs: Iterable[Row]) -> list[Row]:
     return [{name: pair[name] for name in ("prompt", "chosen", "rejected")} for pair in pairs]
 
 
-def _candidates(
-    inputs: Mapping[str, Path], unmatched: Counter[str]
-) -> Iterator[tuple[list[dict[str, str]], Candidate]]:
-    verdicts = {row["sample_id"]: row for _, row in read_rows(inputs["verdicts"])}
-    judgements: dict[str, Row] = {}
-    if "judgements" in inputs:
-        judgements = {row["sample_id"]: row for _, row in read_rows(inputs["judgements"])}
-    for place, sample in read_samples(inputs["samples"], _NEEDED):
-        verdict = verdicts.get(sample["sample_id"])
-        if verdict is None:
-            unmatched["no_verdict"] += 1
-            continue
-        if sample.get("messages") is None:
-            unmatched["raw_prompt"] += 1
-            continue
-        if verdict["task_id"] != sample["task_id"]:
-            raise InputError(
-                f"{place}: the sample is of task {sample['task_id']}, its verdict of "
-                f"{verdict['task_id']}; the tables do not belong together"
-            )
-        judgement = judgements.get(sample["sample_id"])
-        yield (
-            sample["messages"],
-            Candidate(
-                sample_id=sample["sample_id"],
-                task_id=sample["task_id"],
-                outcome=verdict["outcome"],
-                strength=verdict["strength"],
-                passed=verdict["passed"] / verdict["total"] if verdict["total"] else 0.0,
-                ended=sample["finish_reason"] == "stop",
-                text=(sample.get("prefill") or "") + sample["text"],
-                code=sample.get("code"),
-                n_tokens=sample["n_tokens"],
-                verdict_id=verdict["verdict_id"],
-                judgement_id=judgement["judgement_id"] if judgement else None,
-                score=judgement["score"] if judgement and judgement["status"] == "ok" else None,
-            ),
-        )
-
-
-def _matches(
-    candidates: list[Candidate], settings: PairSettings, refused: Counter[str]
-) -> Iterator[Match]:
-    candidates = sorted(candidates, key=lambda c: c.sample_id)
-    uses: Counter[str] = Counter()
-    seen: set[tuple[str, str]] = set()
-    taken = 0
-    for rule in settings.rules:
-        for match in RULES[rule](candidates, settings.min_judge_margin):
-            key = (normal_form(match.chosen.code), normal_form(match.rejected.code))
-            ids = (match.chosen.sample_id, match.rejected.sample_id)
-            if key[0] == key[1] or key in seen:
-                refused["same code"] += 1
-            elif match.similarity > settings.max_similarity:
-                refused["too similar"] += 1
-            elif taken >= settings.per_task:
-                refused["enough pairs of the task"] += 1
-            elif any(uses[name] >= settings.per_sample for name in ids):
-                refused["sample used enough"] += 1
-            else:
-                seen.add(key)
-                uses.update(ids)
-                taken += 1
-                yield match
-
-
-def _pair_row(match: Match, prompt: list[dict[str, str]]) -> Row:
-    chosen, rejected = match.chosen, match.rejected
+def _figures(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a judge's calibration is made of: numbers, and tables of numbers."""
     return {
-        "pair_id": short_id("p", chosen.sample_id, rejected.sample_id, match.rule),
-        "prompt": prompt,
-        "chosen": [{"role": "assistant", "content": chosen.text}],
-        "rejected": [{"role": "assistant", "content": rejected.text}],
-        "task_id": chosen.task_id,
-        "rule": match.rule,
-        "margin": match.margin,
-        "similarity": match.similarity,
-        "length_delta": chosen.n_tokens - rejected.n_tokens,
-        "chosen_sample_id": chosen.sample_id,
-        "chosen_verdict_id": chosen.verdict_id,
-        "chosen_judgement_id": chosen.judgement_id,
-        "rejected_sample_id": rejected.sample_id,
-        "rejected_verdict_id": rejected.verdict_id,
-        "rejected_judgement_id": rejected.judgement_id,
+        name: value
+        for name, value in facts.items()
+        if isinstance(value, int | float | Mapping) and name != "statuses"
     }
 
 
-def _prompt_class(group: list[Candidate]) -> str:
-    accepted = sum(candidate.outcome == "accepted" for candidate in group)
-    if accepted == len(group):
-        return "all accepted"
-    return "mixed" if accepted else "none accepted"
+def _below_floors(settings: PairSettings, calibration: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the rules whose judge is below its floors, with why, in words."""
+    found: dict[str, str] = {}
+    floors = {
+        "judge_within_accepted": settings.judge_within_accepted.floors,
+        "judge_open": settings.judge_open.floors,
+    }
+    for rule, asked in floors.items():
+        for name, floor in asked.items() if rule in settings.rules else ():
+            value = calibration.get(name)
+            if isinstance(value, Mapping):
+                value = value.get("value")
+            if not isinstance(value, int | float):
+                found[rule] = f"the judge's {name} is not known, and its floor is {floor:g}"
+            elif value < floor:
+                found[rule] = f"the judge's {name} is {value:.3g}, and its floor is {floor:g}"
+    return found
+
+
+def _warn_of_runs(settings: PairSettings, pool: Pool, context: Context) -> None:
+    """Says why verdicts of too few runs make no pair."""
+    needed = settings.min_runs
+    if "efficiency" in settings.rules:
+        needed = max(needed, settings.efficiency.min_runs)
+    accepted = [c for group in pool.groups.values() for c in group if c.outcome == "accepted"]
+    if needed > 1 and accepted and all(len(c.runs) < needed for c in accepted):
+        context.warn(
+            f"no verdict rests on {needed} runs, as these rules ask: verify with --repeat {needed} "
+            f"(verify.repeat: {needed})"
+        )
+
+
+def _pair_row(found: Chosen, task: TaskFacts) -> Row:
+    match = found.match
+    chosen, rejected = match.chosen, match.rejected
+    return {
+        "pair_id": short_id("p", chosen.sample_id, rejected.sample_id, match.rule),
+        "prompt": rejected.messages,  # a repaired one's own prompt holds the failing attempt
+        "chosen": [{"role": "assistant", "content": chosen.text}],
+        "rejected": [{"role": "assistant", "content": rejected.text}],
+        "task_id": chosen.task_id,
+        "language": task.language,
+        "licence": task.licence,
+        "rule": match.rule,
+        "negative": found.negative,
+        "margin": match.margin,
+        "similarity": match.similarity,
+        "length_delta": chosen.n_tokens - rejected.n_tokens,
+        **_side("chosen", chosen),
+        **_side("rejected", rejected),
+    }
+
+
+def _side(name: str, candidate: Candidate) -> Row:
+    executed = candidate.outcome != NOT_EXECUTED
+    plain = {
+        "sample_id": candidate.sample_id,
+        "verdict_id": candidate.verdict_id,
+        "judgement_id": candidate.judgement_id,
+        "outcome": candidate.outcome,
+        "passed": candidate.passed if executed else None,
+        "total": candidate.total if executed else None,
+        "tokens": candidate.n_tokens,
+        "finish_reason": candidate.finish_reason,
+        "sum_logprob": candidate.sum_logprob,
+        "score": candidate.score,
+        "weights_sha": candidate.weights_sha,
+    }
+    return {f"{name}_{key}": value for key, value in plain.items()}
+
+
+def _train_row(pair: Row) -> Row:
+    """Returns a pair's chosen answer as a row to train on; chosen twice, it is two rows."""
+    origin = {
+        name: pair[f"chosen_{name}"]
+        for name in ("sample_id", "verdict_id", "judgement_id")
+        if pair[f"chosen_{name}"]
+    }
+    return {
+        "row_id": f"t-{pair['pair_id'].removeprefix('p-')}",
+        "kind": "chat",
+        "messages": [*pair["prompt"], *pair["chosen"]],
+        "fim": None,
+        "weight": 1.0,
+        "origin": canonical_json({"pair_id": pair["pair_id"], **origin}),
+        "licence": pair["licence"] or "made by the policy",
+    }

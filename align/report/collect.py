@@ -196,7 +196,8 @@ def _curve(stage: Stage) -> Curve | None:
 def _failure(done: Mapping[str, Stage]) -> Failure | None:
     """Returns the plainest failing verdict: a wrong answer if there is one, the latest round's."""
     order = ("wrong_answer", "runtime_error", "time_limit", "compile_error")
-    for name in ("r1", "fine"):
+    rounds = [name for stage in done if (name := stage.removeprefix("verify.")) != stage]
+    for name in reversed(rounds):
         verify, sample = done.get(f"verify.{name}"), done.get(f"sample.{name}")
         if verify is None or sample is None:
             continue
@@ -218,7 +219,7 @@ def _failure(done: Mapping[str, Stage]) -> Failure | None:
 def _judging(done: Mapping[str, Stage]) -> Judging | None:
     # `judge.fine` looks only at what was not executed, and so says nothing of verdicts.
     stages = [s for s in done.values() if s.id.startswith("judge.") and s.id != "judge.fine"]
-    stage = stages[0] if stages else None
+    stage = stages[-1] if stages else None
     if stage is None:
         return None
     verify = done.get(f"verify.{stage.id.partition('.')[2]}")
@@ -272,10 +273,14 @@ def _family(name: str) -> str:
 
 
 def _pairs(done: Mapping[str, Stage]) -> list[ExamplePair]:
-    """Returns a few pairs: one of each rule first, each of another task, always the same ones."""
-    stage = next((s for s in done.values() if s.id.startswith("pair.")), None)
-    if stage is None:
+    """Returns a few pairs of the last round, always the same ones.
+
+    One of each rule comes first, and each is of another task.
+    """
+    stages = [s for s in done.values() if s.id.startswith("pair.")]
+    if not stages:
         return []
+    stage = stages[-1]
     by_rule: dict[str, list[Row]] = defaultdict(list)
     tasks: set[str] = set()
     for row in islice(rows_of(stage.folder / "pairs"), 5000):

@@ -15,7 +15,9 @@ from align.errors import ArtifactError
 from align.evaluation.results import solved_by_problem
 from align.evaluation.scores import compare_rates
 
-CHECKPOINTS = ("start", "coarse", "fine", "mixed", "dpo")
+CHECKPOINTS = ("start", "coarse", "fine", "mixed", "sft_on_chosen", "dpo")
+#: The arm beside dpo that shows what the chosen answers alone do.
+CONTROL = "sft_on_chosen"
 
 #: What names the checkpoint among the settings of a result.
 _OF_THE_CHECKPOINT = ("model", "weights_sha", "adapter_sha")
@@ -143,9 +145,10 @@ def _benchmark(name: str, plain: Mapping[str, Any]) -> Benchmark:
 def in_order(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
     """Returns evaluations in the order in which a run makes the checkpoints."""
 
-    def place(evaluation: Evaluation) -> tuple[int, str]:
-        name = evaluation.checkpoint
-        return (CHECKPOINTS.index(name) if name in CHECKPOINTS else len(CHECKPOINTS)), name
+    def place(evaluation: Evaluation) -> tuple[int, int, str]:
+        name, _, turn = evaluation.checkpoint.partition(".r")
+        known = CHECKPOINTS.index(name) if name in CHECKPOINTS else len(CHECKPOINTS)
+        return (int(turn) if turn.isdigit() else 1), known, evaluation.checkpoint
 
     return sorted(evaluations, key=place)
 
@@ -162,6 +165,19 @@ def comparisons(evaluations: Sequence[Evaluation]) -> list[Comparison]:
         ran = [e for e in evaluations if name in e.benchmarks]
         if len(ran) > 1:
             found.append(_compare(name, ran[0], ran[-1]))
+    return found
+
+
+def control_comparisons(evaluations: Sequence[Evaluation]) -> list[Comparison]:
+    """Compares the control with dpo, in each round in which both were evaluated."""
+    by_name = {evaluation.checkpoint: evaluation for evaluation in evaluations}
+    found = []
+    for control, before in by_name.items():
+        name, _, turn = control.partition(".")
+        after = by_name.get(f"dpo.{turn}" if turn else "dpo")
+        if name == CONTROL and after is not None:
+            shared = [each for each in before.benchmarks if each in after.benchmarks]
+            found += [_compare(each, before, after) for each in shared]
     return found
 
 

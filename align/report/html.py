@@ -13,9 +13,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from align.lineage import checkpoint_name
 from align.report import plots, words
 from align.report.collect import Curve, RunView
-from align.report.evaluations import benchmark_names, comparisons
+from align.report.evaluations import benchmark_names, comparisons, control_comparisons
 from align.report.stages import Stage
 
 _MOST_TEXT = 3000
@@ -64,6 +65,7 @@ def page(view: RunView) -> str:
         checkpoints=_checkpoints(view),
         compared=compared,
         sentences={c.benchmark: words.finding(c) for c in compared},
+        controlled=[words.finding(c) for c in control_comparisons(view.evaluations)],
         points=words.points,
         scores=[_score_figure(view, name) for name in names],
         outcomes=_outcome_figures(view),
@@ -73,7 +75,7 @@ def page(view: RunView) -> str:
         preference=[figure for curve in view.curves for figure in _dpo_figures(curve)],
         trained=[stage for stage in view.stages if stage.done and _trains(stage)],
         judge_figure=_judge_figure(view),
-        pair=next(iter(view.done("pair.")), None),
+        pairs=view.done("pair."),
         fim=view.stage("fim"),
         infilling=[
             (
@@ -115,7 +117,7 @@ def _checkpoints(view: RunView) -> list[tuple[str, Mapping[str, Any]]]:
     ]
     known = {name for name, _ in rows}
     for stage in view.stages:
-        name = "dpo" if stage.id.startswith("dpo.") else stage.id.removeprefix("sft.")
+        name = checkpoint_name(stage.id)
         if stage.done and _trains(stage) and name not in known:
             rows.append((name, {}))
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,15 @@ STAGES = (
     "eval.dpo",
     "export",
     "report",
+)
+
+
+#: With those that a full run has only where its recipe asks for a control.
+_ORDER = (
+    *STAGES[: STAGES.index("dpo.r1")],
+    "sft.chosen.r1",
+    "eval.sft_on_chosen",
+    *STAGES[STAGES.index("dpo.r1") :],
 )
 
 
@@ -111,12 +121,25 @@ def stages_of(folder: Path, events: Iterable[Mapping[str, Any]]) -> list[Stage]:
                 failure = None if manifest else failures.get(path.name)
                 found.append(Stage(path.name, path, manifest, failure))
 
-    def place(stage: Stage) -> tuple[int, str, str]:
-        known = STAGES.index(stage.id) if stage.id in STAGES else len(STAGES)
-        return known, stage.manifest["finished"] if stage.manifest else "", stage.id
+    def place(stage: Stage) -> tuple[int, int, int, str, str]:
+        first, turn = _in_first_round(stage.id)
+        known = _ORDER.index(first) if first in _ORDER else len(_ORDER)
+        finished = stage.manifest["finished"] if stage.manifest else ""
+        if turn > 1:  # a later round stands behind the first one, in that one's order
+            return _ORDER.index("eval.dpo"), turn, known, finished, stage.id
+        return known, turn, 0, finished, stage.id
 
     # While the report is being written, its own stage is begun and says nothing.
     return sorted((s for s in found if s.done or s.id != "report"), key=place)
+
+
+def _in_first_round(name: str) -> tuple[str, int]:
+    """Returns what a stage is called in the first round, and its own round."""
+    found = re.fullmatch(r"(.+)\.r(\d+)", name)
+    if not found:
+        return name, 1
+    twin = f"{found[1]}.r1"
+    return (twin if twin in _ORDER else found[1]), int(found[2])
 
 
 def rows_of(table: Path) -> Iterator[Row]:

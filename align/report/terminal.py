@@ -10,7 +10,12 @@ from rich.text import Text
 
 from align.report import words
 from align.report.collect import RunView, collect
-from align.report.evaluations import Evaluation, benchmark_names, comparisons
+from align.report.evaluations import (
+    Evaluation,
+    benchmark_names,
+    comparisons,
+    control_comparisons,
+)
 from align.report.sources import sources_table
 from align.report.stages import Stage
 
@@ -32,13 +37,18 @@ def print_report(run_folder: Path) -> None:
         console.print(_scores(view))
         for comparison in comparisons(view.evaluations):
             console.print(Text(words.finding(comparison), style="dim"))
+        for comparison in control_comparisons(view.evaluations):
+            console.print(Text(words.finding(comparison), style="dim"))
     else:
         console.print("No checkpoint was evaluated yet.")
     console.print(_stages(view))
     data = view.stage("data")
     if data and data.details.get("sources"):
         console.print(sources_table(data.details["sources"]))
-    console.print(_pairs(view))
+    for stage in view.done("pair."):
+        console.print(_pairs(stage))
+    if not view.done("pair."):
+        console.print("No preference pairs yet.")
     if view.absent:
         console.print(
             Text("Not there (not reached, or not in the recipe): " + ", ".join(view.absent), "dim")
@@ -95,14 +105,15 @@ def _stage_cells(stage: Stage) -> tuple[str | Text, str | Text]:
     return words.duration(stage.seconds), ", ".join(shown[:_MOST_COUNTS]) + more
 
 
-def _pairs(view: RunView) -> Text:
-    stage = next(iter(view.done("pair.")), None)
-    if stage is None:
-        return Text("No preference pairs yet.")
+def _pairs(stage: Stage) -> Text:
     details = stage.details
     rules = ", ".join(f"{name} {count}" for name, count in details["by_rule"].items())
     prompts = ", ".join(f"{count} {name}" for name, count in details["prompts"].items())
+    missing = [
+        f"\n  no pair by {rule}: {words.visible(reason)}"
+        for rule, reason in details.get("without_pairs", {}).items()
+    ]
     return Text(
         f"{stage.counts['pairs']} preference pairs ({rules}) from {stage.counts['prompts']} "
-        f"prompts ({prompts})"
+        f"prompts ({prompts})" + "".join(missing)
     )

@@ -20,9 +20,12 @@ class EvalSettings(Settings):
         description="benchmarks by name, as `align eval ls` lists them, or `held_out`, each with "
         "the problems that are taken (null: all)",
     )
-    checkpoints: list[Literal["start", "coarse", "fine", "mixed", "dpo"]] | None = Field(
+    checkpoints: (
+        list[Literal["start", "coarse", "fine", "mixed", "sft_on_chosen", "dpo"]] | None
+    ) = Field(
         default=None,
-        description="stages evaluated (`start`, `coarse`, `fine`, `mixed`, `dpo`); null: all",
+        description="stages evaluated (`start`, `coarse`, `fine`, `mixed`, `sft_on_chosen`, "
+        "`dpo`), those of all rounds; null: all",
     )
     prompt: EvalPrompt = Field(
         default="own",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from align.settings.base import Positive, Settings, Share
+from align.settings.base import Positive, Settings, Share, Weight
 
 
 class SampleSettings(Settings):
@@ -26,7 +26,9 @@ class SampleSettings(Settings):
 class VerifySettings(Settings):
     """How samples are executed."""
 
-    repeat: Positive = Field(default=1, description="runs of each sample; disagreement is `flaky`")
+    repeat: Positive = Field(
+        default=1, description="runs of each sample; disagreement is `flaky` (see pair.min_runs)"
+    )
 
 
 class JudgeSettings(Settings):
@@ -73,13 +75,109 @@ class SelectSettings(Settings):
     per_task: Positive = Field(default=1, description="best accepted samples kept of one task")
 
 
+Rule = Literal[
+    "exec_strict",
+    "exec_margin",
+    "judge_within_accepted",
+    "judge_open",
+    "efficiency",
+    "debug",
+    "code_test_rank",
+    "agreement",
+]
+
+
+class ExecMarginRule(Settings):
+    """Thresholds of `exec_margin`; the defaults are AceCoder's (arXiv:2502.01718)."""
+
+    min_chosen: Share = Field(default=0.8, description="share of the tests the chosen one passes")
+    min_gap: Share = Field(default=0.4, description="shares apart; a rejected one passes some")
+
+
+class JudgeRule(Settings):
+    """Thresholds of a rule that orders by a judge's scores."""
+
+    min_margin: Annotated[float, Field(ge=0)] = Field(default=0.5, description="scores apart")
+    floors: dict[str, float] = Field(
+        default_factory=dict,
+        description="figures of the judge's calibration, each with the least that is trusted, "
+        "such as `auroc: 0.6`; below one, or where it is not known, the rule makes no pair",
+    )
+
+
+class EfficiencyRule(Settings):
+    """Thresholds of `efficiency`: the slow one's fastest run against the fast one's slowest."""
+
+    min_ratio: Annotated[float, Field(gt=1)] = 1.5
+    min_cpu_ms: Annotated[float, Field(ge=0)] = Field(
+        default=50.0, description="CPU time of the slow one; less is the start of a process"
+    )
+    min_runs: Positive = Field(default=2, description="timed runs of each (verify.repeat)")
+
+
+class CodeTestRankRule(Settings):
+    """Settings of `code_test_rank`; the defaults are CodeDPO's (arXiv:2410.05605)."""
+
+    damping: Share = 0.85
+    iterations: Positive = 10
+    min_margin: Share = Field(default=0.1, description="ranks apart, as a share of the best one's")
+
+
+class AgreementRule(Settings):
+    """Thresholds of `agreement` (CodeT, arXiv:2207.10397)."""
+
+    min_margin: Share = Field(default=0.1, description="scores apart, as a share of the best one's")
+
+
+class NegativeShares(Settings):
+    """Which failing sample stands against an accepted one, as shares of the pairs."""
+
+    nearest: Weight = Field(default=0.5, description="the best outcome, then the most alike code")
+    random: Weight = 0.4
+    worst: Weight = 0.1
+
+    @model_validator(mode="after")
+    def _choose_something(self) -> NegativeShares:
+        if self.nearest + self.random + self.worst == 0:
+            raise ValueError("all shares are zero: no negative could be chosen")
+        return self
+
+
 class PairSettings(Settings):
     """How preference pairs are built."""
 
-    rules: list[Literal["exec_strict", "judge_within_accepted"]] = Field(
-        default=["exec_strict", "judge_within_accepted"]
+    rules: list[Rule] = Field(
+        default=["exec_strict", "judge_within_accepted"],
+        description="in this order; an earlier rule takes its pairs first",
     )
+    exec_margin: ExecMarginRule = ExecMarginRule()
+    judge_within_accepted: JudgeRule = JudgeRule()
+    judge_open: JudgeRule = JudgeRule(min_margin=1.0)
+    efficiency: EfficiencyRule = EfficiencyRule()
+    code_test_rank: CodeTestRankRule = CodeTestRankRule()
+    agreement: AgreementRule = AgreementRule()
+    min_runs: Positive = Field(
+        default=1, description="runs that a chosen one's verdict rests on (verify.repeat)"
+    )
+    weak: bool = Field(
+        default=False, description="trust tests that ran inside the program's own process"
+    )
+    truncated_negatives: bool = Field(
+        default=False, description="reject answers that were cut; it teaches length"
+    )
+    negatives: NegativeShares = NegativeShares()
     per_task: Positive = Field(default=4, description="pairs of one task at the most")
     per_sample: Positive = Field(default=2, description="uses of one sample at the most")
+    max_pairs: Positive | None = Field(
+        default=None, description="pairs in all; languages and tasks take turns"
+    )
     max_similarity: Share = Field(default=0.98, description="nearer pairs are left out")
-    min_judge_margin: Annotated[float, Field(ge=0)] = 0.5
+    max_length_ratio: Annotated[float, Field(ge=1)] = Field(
+        default=2.0, description="tokens of the longer answer over those of the shorter"
+    )
+    common: str | None = Field(
+        default=None, description="a table of general pairs that are mixed in"
+    )
+    common_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="share of the general pairs, where there are some"
+    )

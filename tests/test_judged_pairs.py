@@ -1,0 +1,81 @@
+"""From a judge behind HTTP to pairs: its opinion orders what execution can't, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from align import rows as schemas
+from align.artifacts import Identity, write_parquet
+from align.judging import run as judge
+from align.settings import JudgeSettings
+from align.stage import Output
+from tests.conftest import RecordingContext
+from tests.judges.fault_server import Body, FaultServer
+from tests.test_preference import BAD, BETTER, GOOD, WORSE, build, sample, verdict
+
+SAMPLES = [sample("a", GOOD), sample("b", BETTER), sample("c", BAD)]
+SAMPLES += [sample("x", GOOD, task_id="open"), sample("y", BETTER, task_id="open")]
+SAMPLES += [sample("z", WORSE)]
+VERDICTS = [
+    verdict("a", "accepted"),
+    verdict("b", "accepted"),
+    verdict("c", "wrong_answer"),
+    verdict("z", "infra_error"),
+]
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    server = FaultServer()
+    yield server
+    server.close()
+
+
+def pairs_by(server: FaultServer, folder: Path, favourite: str) -> dict[str, set[tuple[str, str]]]:
+    """Returns the pairs by rule where the judge gives its best label to what holds `favourite`."""
+
+    def opinion(messages: list[Body]) -> dict[str, float]:
+        read = "\n".join(message["content"] for message in messages)
+        return {"5": 1.0} if favourite in read else {"1": 1.0}
+
+    server.opinion = opinion
+    folder.mkdir()
+    write_parquet(folder / "s.parquet", SAMPLES, schemas.SAMPLE)
+    write_parquet(folder / "v.parquet", VERDICTS, schemas.VERDICT)
+    tasks = [
+        {"task_id": each, "messages": [{"role": "user", "content": each}]} for each in ("t", "open")
+    ]
+    (folder / "tasks.jsonl").write_text("\n".join(map(json.dumps, tasks)), encoding="utf-8")
+    inputs = {
+        "samples": folder / "s.parquet",
+        "verdicts": folder / "v.parquet",
+        "tasks": folder / "tasks.jsonl",
+    }
+    (folder / "judge").mkdir()
+    settings = JudgeSettings(endpoint=server.url, model="scripted")
+    judge(settings, inputs, Output(folder / "judge", Identity("judge", "c")), RecordingContext())
+    tables = {"judgements": folder / "judge" / "judgements", "tasks": folder / "tasks.jsonl"}
+    rules = ["exec_strict", "judge_within_accepted", "judge_open"]
+    _, pairs = build(folder / "pair", SAMPLES, VERDICTS, tables=tables, rules=rules)
+    made: dict[str, set[tuple[str, str]]] = {}
+    for row in pairs:
+        sides = (row["chosen_sample_id"], row["rejected_sample_id"])
+        made.setdefault(row["rule"], set()).add(sides)
+    return made
+
+
+def test_a_judge_decides_what_execution_leaves_open(server: FaultServer, tmp_path: Path) -> None:
+    long_names = pairs_by(server, tmp_path / "long", "number + 1")
+    short_names = pairs_by(server, tmp_path / "short", "x + 1")
+    wrong_ones = pairs_by(server, tmp_path / "wrong", "return x\n")
+    assert long_names["judge_within_accepted"] == {("b", "a")}
+    assert short_names["judge_within_accepted"] == {("a", "b")}
+    assert long_names["judge_open"] == {("y", "x")}
+    assert short_names["judge_open"] == {("x", "y")}
+    by_execution = {("a", "c"), ("b", "c")}
+    assert long_names["exec_strict"] == short_names["exec_strict"] == by_execution
+    assert wrong_ones == {"exec_strict": by_execution}
