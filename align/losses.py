@@ -310,13 +310,12 @@ def _turn_to_slopes(
         scores = few.float()
         scores.sub_(scores.amax(1, keepdim=True))
         chosen = scores.gather(1, column)
-        if entropies is None:
-            powers = scores.exp_()
-        else:
-            powers = scores.exp()
+        powers = scores.exp_() if entropies is None else scores.exp()
         sums = powers.sum(1, keepdim=True)
         if entropies is not None:
-            entropies[part] = sums.log().squeeze(1) - torch.linalg.vecdot(scores, powers) / sums[:, 0]
+            entropies[part] = (
+                sums.log().squeeze(1) - torch.linalg.vecdot(scores, powers) / sums[:, 0]
+            )
         found.append((chosen - sums.log()).squeeze(1))
         powers.scatter_add_(1, column, -sums)
         few.copy_(powers.mul_(weight.unsqueeze(1) / sums))
