@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -38,10 +39,32 @@ def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     return {name: batch[name] for name in names} | {"use_cache": False}
 
 
-def label_log_probs(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
-    """Returns natural log-probabilities of a packed pass's labels, in float32, shape (labels,)."""
-    logits = model(**model_inputs(batch), logits_to_keep=batch["sources"]).logits[0]
-    return -functional.cross_entropy(logits.float(), batch["targets"], reduction="none")
+@dataclass(frozen=True)
+class LabelScores:
+    """What a model says of a packed pass's labels.
+
+    Attributes:
+        log_probs: Natural log-probabilities in float32, shape (labels,); they can be derived.
+        entropies: Entropy in nats of the distribution that each label was drawn from, same shape.
+    """
+
+    log_probs: torch.Tensor
+    entropies: torch.Tensor
+
+
+def label_scores(model: Any, batch: Mapping[str, Any]) -> LabelScores:
+    """Scores every label of a pass; one that several rows share is scored once.
+
+    Args:
+        model: A model that went through `add_loss_head`, itself or wrapped.
+        batch: A pass, as `align.packing.pack` makes it.
+    """
+    places = torch.stack([batch["sources"], batch["targets"]])
+    different, index = places.unique(dim=1, return_inverse=True)
+    log_probs, entropies = model(
+        **model_inputs(batch), loss_sources=different[0], loss_targets=different[1]
+    )
+    return LabelScores(log_probs[index], entropies[index])
 
 
 def weighted_nll(model: Any, batch: Mapping[str, Any], weights: torch.Tensor) -> torch.Tensor:
@@ -64,6 +87,7 @@ def weighted_nll(model: Any, batch: Mapping[str, Any], weights: torch.Tensor) ->
 def add_loss_head(model: PreTrainedModel) -> None:
     """Lets `model(..., loss_sources, loss_targets, loss_weights)` return its loss, in a tuple.
 
+    Without weights it returns each label's log-probability, and the entropy it was drawn with.
     It goes through the model's own forward, so that wrappers (PEFT, DDP, FSDP) see the call.
     """
     plain = model.forward
@@ -81,16 +105,22 @@ def add_loss_head(model: PreTrainedModel) -> None:
     ) -> Any:
         if loss_sources is None:
             return plain(*args, **kwargs)
-        assert loss_targets is not None and loss_weights is not None
+        assert loss_targets is not None
         if changes_logits:
-            logits = plain(*args, logits_to_keep=loss_sources, **kwargs).logits[0]
-            losses = functional.cross_entropy(logits.float(), loss_targets, reduction="none")
+            logits = plain(*args, logits_to_keep=loss_sources, **kwargs).logits[0].float()
+            losses = functional.cross_entropy(logits, loss_targets, reduction="none")
+            if loss_weights is None:
+                return -losses, torch.distributions.Categorical(logits=logits.detach()).entropy()
             return ((losses * loss_weights).sum(),)
-        hidden = self.base_model(*args, **kwargs).last_hidden_state[0]
+        hidden = self.base_model(*args, **kwargs).last_hidden_state[0][loss_sources]
         head: Any = self.get_output_embeddings()
         bias = getattr(head, "bias", None)
+        if loss_weights is None:
+            return _LogProbs.apply(  # type: ignore[no-untyped-call]
+                hidden, head.weight, bias, loss_targets
+            )
         loss = _WeightedNll.apply(  # type: ignore[no-untyped-call]
-            hidden[loss_sources], head.weight, bias, loss_targets, loss_weights
+            hidden, head.weight, bias, loss_targets, loss_weights
         )
         return (loss,)
 
@@ -114,11 +144,8 @@ class _WeightedNll(torch.autograd.Function):
         weights: torch.Tensor,
     ) -> torch.Tensor:
         """Shapes: hidden (labels, size), head (vocabulary, size), targets and weights (labels,)."""
-        device = hidden.device.type
-        compute = hidden.dtype
-        if torch.is_autocast_enabled(device):
-            compute = torch.get_autocast_dtype(device)
-        with torch.autocast(device, enabled=False):
+        compute = _compute_dtype(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):
             return _WeightedNll._forward(
                 ctx, hidden.to(compute), head, head.to(compute), bias, targets, weights
             )
@@ -134,8 +161,7 @@ class _WeightedNll(torch.autograd.Function):
         weights: torch.Tensor,
     ) -> torch.Tensor:
         loss = hidden.new_zeros((), dtype=torch.float32)
-        count = len(targets)
-        size = math.ceil(count / max(1, math.ceil(count / _LABELS)))  # chunks of equal size
+        size = _chunk(len(targets))
         buffer = hidden.new_empty(size, len(head))
         grad_hidden = torch.empty_like(hidden)
         train_head, train_bias = ctx.needs_input_grad[1:3]
@@ -145,10 +171,7 @@ class _WeightedNll(torch.autograd.Function):
             *(tensor.split(size) for tensor in (hidden, targets, weights, grad_hidden)),
             strict=True,
         ):
-            logits = buffer[: len(part)]
-            torch.mm(part, head.t(), out=logits)
-            if bias is not None:
-                logits += bias
+            logits = _logits(part, head, bias, buffer)
             loss -= (_turn_to_slopes(logits, index, weight) * weight).sum()
             torch.mm(logits, head, out=grad)
             if grad_head is not None:
@@ -174,20 +197,126 @@ class _WeightedNll(torch.autograd.Function):
         )
 
 
-def _turn_to_slopes(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+class _LogProbs(torch.autograd.Function):
+    """Log-probabilities of labels, and entropies; no logit is kept for the way back.
+
+    What a label's log-probability owes to its hidden state (one-hot minus softmax, times the head)
+    is made on the way forward; the way back only scales it. The head's own gradient needs the scale
+    first: where it is trained, its logits are computed again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        head: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shapes: hidden (labels, size), head (vocabulary, size), targets (labels,)."""
+        compute = _compute_dtype(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden_c, head_c = hidden.to(compute), head.to(compute)
+            size = _chunk(len(targets))
+            buffer = hidden_c.new_empty(size, len(head))
+            slopes = torch.empty_like(hidden_c) if ctx.needs_input_grad[0] else None
+            log_probs, entropies = [], []
+            for start in range(0, len(targets), size):
+                part = slice(start, start + size)
+                logits = _logits(hidden_c[part], head_c, bias, buffer)
+                up = hidden.new_full((len(logits),), -1.0, dtype=torch.float32)
+                entropy = torch.empty_like(up)
+                log_probs.append(_turn_to_slopes(logits, targets[part], up, entropy))
+                entropies.append(entropy)
+                if slopes is not None:
+                    torch.mm(logits, head_c, out=slopes[part])
+        train_head = any(ctx.needs_input_grad[1:3])
+        ctx.save_for_backward(slopes, *((hidden_c, head, bias, targets) if train_head else ()))
+        found = torch.cat(log_probs), torch.cat(entropies)
+        ctx.mark_non_differentiable(found[1])
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        """Scales each label's slope by the gradient of its log-probability."""
+        grad = grads[0]
+        slopes, *rest = ctx.saved_tensors
+        grad_hidden = None if slopes is None else slopes * grad.unsqueeze(1).to(slopes.dtype)
+        if not rest:
+            return grad_hidden, None, None, None
+        hidden, head, bias, targets = rest
+        with torch.autocast(hidden.device.type, enabled=False):
+            grad_head, grad_bias = _head_gradients(hidden, head, bias, targets, grad)
+        return grad_hidden, grad_head, grad_bias, None
+
+
+def _head_gradients(
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    grad: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    compute = head.to(hidden.dtype)
+    size = _chunk(len(targets))
+    buffer = hidden.new_empty(size, len(head))
+    grad_head = torch.zeros_like(head, dtype=torch.float32)
+    grad_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+    for start in range(0, len(targets), size):
+        part = slice(start, start + size)
+        logits = _logits(hidden[part], compute, bias, buffer)
+        _turn_to_slopes(logits, targets[part], -grad[part])
+        grad_head += logits.t() @ hidden[part]
+        if grad_bias is not None:
+            grad_bias += logits.sum(0, dtype=torch.float32)
+    return grad_head.to(head.dtype), None if bias is None else grad_bias.to(bias.dtype)  # type: ignore[union-attr]
+
+
+def _compute_dtype(hidden: torch.Tensor) -> torch.dtype:
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+
+
+def _chunk(count: int) -> int:
+    """Returns how many labels to work on at a time, so that the chunks are of equal size."""
+    return max(1, math.ceil(count / max(1, math.ceil(count / _LABELS))))
+
+
+def _logits(
+    hidden: torch.Tensor, head: torch.Tensor, bias: torch.Tensor | None, buffer: torch.Tensor
 ) -> torch.Tensor:
-    """Overwrites logits by the loss's gradient with respect to them; returns log-probabilities."""
+    logits = buffer[: len(hidden)]
+    torch.mm(hidden, head.t(), out=logits)
+    if bias is not None:
+        logits += bias
+    return logits
+
+
+def _turn_to_slopes(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    entropies: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Overwrites logits by the loss's gradient with respect to them; returns log-probabilities.
+
+    The loss is the weighted sum of negative log-probabilities. Where `entropies` are given, they
+    are filled in.
+    """
     found = []
-    for few, index, weight in zip(
-        logits.split(_CACHED), targets.split(_CACHED), weights.split(_CACHED), strict=True
-    ):
-        column = index.unsqueeze(1)
+    for start in range(0, len(targets), _CACHED):
+        part = slice(start, start + _CACHED)
+        few, column, weight = logits[part], targets[part].unsqueeze(1), weights[part]
         scores = few.float()
         scores.sub_(scores.amax(1, keepdim=True))
         chosen = scores.gather(1, column)
-        sums = scores.exp_().sum(1, keepdim=True)
+        powers = scores.exp_() if entropies is None else scores.exp()
+        sums = powers.sum(1, keepdim=True)
+        if entropies is not None:
+            entropies[part] = (
+                sums.log().squeeze(1) - torch.linalg.vecdot(scores, powers) / sums[:, 0]
+            )
         found.append((chosen - sums.log()).squeeze(1))
-        scores.scatter_add_(1, column, -sums)
-        few.copy_(scores.mul_(weight.unsqueeze(1) / sums))
+        powers.scatter_add_(1, column, -sums)
+        few.copy_(powers.mul_(weight.unsqueeze(1) / sums))
     return torch.cat(found)

@@ -59,10 +59,9 @@ def training_bytes(shape: Shape, settings: SftSettings | DpoSettings, checkpoint
     if isinstance(settings, SftSettings):
         tokens = min(settings.batch_rows * settings.max_length, settings.pass_tokens)
         tokens = max(tokens, settings.max_length)
-        logits = 2 * width * _LABELS_AT_ONCE * shape.vocabulary
     else:
         tokens = 2 * settings.batch_pairs * settings.max_length
-        logits = 3 * 4 * tokens * shape.vocabulary
+    logits = 2 * width * _LABELS_AT_ONCE * shape.vocabulary
     # Norms keep float32; the rest the inputs of products, rotated heads, and the MLP's four.
     kept = shape.hidden * (12 * width + 16) + 4 * width * shape.intermediate
     layers = 1 if checkpointing else shape.layers

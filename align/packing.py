@@ -67,7 +67,8 @@ def pack(
 
     Args:
         rows: Ids and labels of each row, equally long; a label is its position's own id.
-        share: Compute what several rows begin with only once, as far as nothing in it is trained.
+        share: Compute what several rows begin with only once, trained tokens included: each row
+            keeps its own labels, and those of a shared beginning are predicted from one place.
 
     Returns:
         `input_ids` and `position_ids` of shape (1, tokens); for each label, of shape (labels,),
@@ -98,14 +99,14 @@ def pack(
         if len(members) == 1:
             stand(members, start, ends[members[0]], parent)
             return
-        limit = min(min(ends[member], labelled[member][0]) for member in members)
+        limit = min(ends[member] for member in members)
         first = rows[members[0]][0]
         while depth < limit and all(rows[m][0][depth] == first[depth] for m in members):
             depth += 1
         if depth - start >= _LEAST_SHARED:
             parent = stand(members, start, depth, parent)
             start = depth
-        done = [member for member in members if min(ends[member], labelled[member][0]) == depth]
+        done = [member for member in members if ends[member] == depth]
         for member in done:
             stand([member], start, ends[member], parent)
         rest = sorted(set(members) - set(done), key=lambda member: (rows[member][0][depth], member))

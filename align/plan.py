@@ -136,9 +136,10 @@ def _seconds(instance: Instance, model: Shape, rate: float, rows: int, tasks: in
         work = 4 if settings.lora else 6
         return 15 + tokens * work * model.parameters / (0.5 * rate)
     if isinstance(settings, DpoSettings):
-        pairs = (settings.max_pairs or tasks) * settings.epochs
-        tokens = 2 * pairs * (_TOKENS_OF_A_PROMPT + _TOKENS_OF_A_ROW)
-        return 15 + tokens * (4 + 2) * model.parameters / (0.5 * rate)
+        pairs = settings.max_pairs or tasks
+        tokens = pairs * (_TOKENS_OF_A_PROMPT + 2 * _TOKENS_OF_A_ROW)  # the prompt once for both
+        passes = settings.epochs * (4 if settings.lora else 6) + 2  # and once for the reference
+        return 15 + tokens * passes * model.parameters / (0.5 * rate)
     if isinstance(settings, SampleSettings):
         requests = min(tasks, settings.max_tasks or tasks) * settings.n
         return _SERVER_START_S + requests * (

@@ -12,10 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.chat import encode_chat, encode_prompt
+from align.dpo.batches import pack_pairs
 from align.dpo.pairs import read_pairs
-from align.dpo.stage import collate
 from align.errors import InputError, TrainingError
-from align.losses import label_log_probs
+from align.losses import add_loss_head, label_scores
 from tests.tiny import build_tiny_model
 from tests.training_context import train, train_until_killed
 
@@ -25,6 +25,13 @@ FAST = {"learning_rate": 2e-3, "epochs": 3.0, "batch_pairs": 2, "accumulate": 2,
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keeps references in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "code-align" / "references"
 
 
 def pair(number: int, chosen: str | None = None, rejected: str = "no idea") -> dict[str, Any]:
@@ -72,12 +79,13 @@ def test_it_starts_at_ln_2_and_the_margin_grows(
 def test_the_merged_model_prefers_what_was_chosen(model: Path, pairs: Path, tmp_path: Path) -> None:
     train("dpo", FAST, {"model": model, "pairs": pairs}, tmp_path / "o")
     tokenizer = AutoTokenizer.from_pretrained(model)
-    batch = collate([vars(row) for row in read_pairs(pairs, tokenizer, 500).rows], share=False)
+    batch = pack_pairs([vars(row) for row in read_pairs(pairs, tokenizer, 500).rows], share=False)
     margins = []
     for folder in (model, tmp_path / "o" / "model"):
         network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        add_loss_head(network)
         with torch.no_grad():
-            log_probs = label_log_probs(network, batch)
+            log_probs = label_scores(network, batch).log_probs
         sums = torch.zeros(24).index_add(0, batch["rows"], log_probs)
         margins.append(sums[:12] - sums[12:])
     assert bool((margins[1] > margins[0]).all())
@@ -113,7 +121,13 @@ def test_pairs_that_can_t_teach_are_left_out_and_counted(model: Path, tmp_path: 
     )
     settings = FAST | {"max_length": 200, "epochs": 1.0}
     summary, context = train("dpo", settings, {"model": model, "pairs": table}, tmp_path / "o")
-    assert summary.counts == {"pairs": 2, "overlong": 1, "identical": 1, "steps": 1}
+    assert summary.counts == {
+        "pairs": 2,
+        "held_out": 0,
+        "overlong": 1,
+        "identical": 1,
+        "steps": 1,
+    }
     assert "1 pairs are longer" in context.warnings[0]
     with pytest.raises(InputError, match="no pair is left"):
         train("dpo", settings | {"max_length": 3}, {"model": model, "pairs": table}, tmp_path / "p")

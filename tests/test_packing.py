@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from align.attention import PACKED
 from align.chat import IGNORED
 from align.lora import lora_config
-from align.losses import add_loss_head, label_log_probs, weighted_nll
+from align.losses import add_loss_head, label_scores, weighted_nll
 from align.packing import best_fit, pack
 from align.settings import LoraSettings
 from tests.tiny import build_tiny_model
@@ -72,7 +72,9 @@ def test_rows_do_not_see_each_other_on_any_attention(folder: Path, attention: st
     with torch.no_grad():
         expected = alone(load(folder, "eager"), rows)
         batch = pack(rows, share=attention == PACKED)
-        packed = label_log_probs(load(folder, attention), batch)
+        model = load(folder, attention)
+        add_loss_head(model)
+        packed = label_scores(model, batch).log_probs
     torch.testing.assert_close(packed, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -125,11 +127,60 @@ def test_shared_beginnings_and_what_nothing_follows_are_not_computed() -> None:
     assert flat["input_ids"].shape[1] == sum(len(ids) for ids, _ in rows) - 2 * len(rows)
 
 
-def test_a_trained_beginning_is_not_shared() -> None:
+def test_a_trained_beginning_is_shared_and_every_row_keeps_its_labels() -> None:
     ids = [1, *SYSTEM, 3]
     labels = [IGNORED, *SYSTEM, 3]
     batch = pack([(ids, labels), (ids, labels)])
+    assert batch["input_ids"].tolist() == [[1, *SYSTEM]]
     assert batch["targets"].tolist() == [*SYSTEM, 3] * 2
+    assert batch["sources"].tolist() == [*range(len(SYSTEM) + 1)] * 2
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen head", "trained head"])
+@pytest.mark.parametrize("changed", [False, True], ids=["plain logits", "scaled logits"])
+def test_scores_and_what_is_derived_from_them_are_those_of_plain_logits(
+    folder: Path, trained: bool, changed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("align.losses._LABELS", 7)
+    rows = make_rows(2)
+    # Not linear in the log-probabilities: each one's gradient depends on all of them.
+    found = []
+    for packs in (False, True):
+        model = load(folder, PACKED if packs else "eager")
+        if changed:
+            model.config.logits_scaling = 1.0 + 1e-9  # takes the path of models that scale logits
+        model.get_output_embeddings().weight.requires_grad_(trained)
+        if packs:
+            add_loss_head(model)
+            log_probs = label_scores(model, pack(rows)).log_probs
+        else:
+            log_probs = alone(model, rows)
+        (log_probs.sum() ** 2 / 1e4).backward()
+        found.append(
+            {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+            | {"log_probs": log_probs.detach()}
+        )
+    plain, packed = found
+    assert plain.keys() == packed.keys()
+    assert ("model.embed_tokens.weight" in plain) == trained
+    for name, expected in plain.items():
+        torch.testing.assert_close(packed[name], expected, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_entropies_are_those_of_the_distributions(folder: Path) -> None:
+    model = load(folder, PACKED)
+    add_loss_head(model)
+    rows = make_rows(3)
+    with torch.no_grad():
+        entropies = label_scores(model, pack(rows)).entropies
+        logits = [model(input_ids=torch.tensor([ids])).logits[0] for ids, _ in rows]
+    expected = [
+        torch.distributions.Categorical(logits=each[place - 1]).entropy()
+        for each, (_, labels) in zip(logits, rows, strict=True)
+        for place, label in enumerate(labels)
+        if label != IGNORED
+    ]
+    torch.testing.assert_close(entropies, torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=200, deadline=None)

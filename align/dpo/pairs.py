@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from align.artifacts import short_id
+from align.artifacts import canonical_json, sha256_text, short_id
 from align.chat import Tokenizer, encode_answer, encode_prompt
 from align.errors import InputError
 from align.tables import read_rows
@@ -29,6 +30,12 @@ class TokenPair:
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
+
+    @cached_property
+    def key(self) -> str:
+        """What is trained of the pair, as one hash: pairs of equal tokens have equal keys."""
+        ids = [self.prompt_ids, self.chosen_ids, self.rejected_ids]
+        return sha256_text(canonical_json(ids))[:32]
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,26 @@ def choose_pairs(pairs: Pairs, max_pairs: int | None, seed: int) -> list[TokenPa
     chosen = list(pairs.rows)
     random.Random(seed).shuffle(chosen)
     return chosen[:max_pairs]
+
+
+def hold_out(pairs: Sequence[TokenPair], share: float) -> tuple[list[TokenPair], list[TokenPair]]:
+    """Splits pairs into those that are trained and those that are only watched.
+
+    All pairs of a prompt go to one side, always the same one.
+
+    Raises:
+        InputError: One side would be empty.
+    """
+    sides: tuple[list[TokenPair], list[TokenPair]] = ([], [])
+    for pair in pairs:
+        place = int(sha256_text(canonical_json(pair.prompt_ids))[:8], 16) / (1 << 32)
+        sides[place < share].append(pair)
+    if share and not all(sides):
+        raise InputError(
+            f"held_out {share} of {len(pairs)} pairs leaves {len(sides[0])} to train on and "
+            f"{len(sides[1])} to watch; change held_out, or give pairs of more prompts"
+        )
+    return sides
 
 
 def _encode(tokenizer: Tokenizer, row: Mapping[str, Any]) -> TokenPair:

@@ -23,7 +23,7 @@ _MOST_TEXT = 3000
 _MOST_SKIPS = 12
 _MOST_OF_A_KIND = 12
 _HIDDEN_METRICS = frozenset({"loss", "lr", "tokens"})
-_LONG_DETAILS = frozenset({"curve", "start", "end", "skipped", "scores"})
+_LONG_DETAILS = frozenset({"curve", "start", "end", "skipped", "scores", "held_out", "samples"})
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,13 @@ from align.settings.preference import (
     SelectSettings,
     VerifySettings,
 )
-from align.settings.training import DpoSettings, LoraSettings, SftSettings, Tracker
+from align.settings.training import (
+    DpoSettings,
+    LoraSettings,
+    PreferenceLoss,
+    SftSettings,
+    Tracker,
+)
 
 __all__ = [
     "CHECKLIST",
@@ -41,6 +47,7 @@ __all__ = [
     "LoraSettings",
     "PairSettings",
     "Positive",
+    "PreferenceLoss",
     "QualitySettings",
     "ReportSettings",
     "RowSource",

@@ -10,6 +10,7 @@ from align.precision import Precision
 from align.settings.base import Positive, Settings, Share
 
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+PreferenceLoss = Literal["sigmoid", "robust", "ipo", "hinge", "sigmoid_norm"]
 
 
 class LoraSettings(Settings):
@@ -88,17 +89,64 @@ class SftSettings(Settings):
 class DpoSettings(Settings):
     """Direct preference optimisation."""
 
-    beta: Annotated[float, Field(gt=0)] = 0.1
+    loss: PreferenceLoss = Field(
+        default="sigmoid",
+        description="sigmoid (DPO), robust (some labels are wrong), ipo, hinge, or sigmoid_norm "
+        "(log-ratios a token: for answers of unequal length)",
+    )
+    beta: Annotated[float, Field(gt=0)] = Field(
+        default=0.1, description="strength of the pull to the reference; sigmoid_norm wants 2 to 5"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        default=0.0, description="share of wrong labels that the robust loss reckons with"
+    )
     nll_weight: Annotated[float, Field(ge=0)] = Field(
-        default=0.2, description="NLL anchor on chosen"
+        default=0.2, description="weight of the chosen answers' likelihood (RPO's anchor)"
+    )
+    ld_alpha: Share | None = Field(
+        default=None,
+        description="weight of an answer's tokens behind the shorter answer's length (LD-DPO)",
+    )
+    weighting: Literal["none", "target", "focused"] = Field(
+        default="none",
+        description="target: of the rejected answer only lines that the chosen one lacks; focused: "
+        "the part where the answers differ counts `focus` times, what follows it in the rejected "
+        "one not at all",
+    )
+    focus: Annotated[float, Field(ge=1)] = Field(
+        default=2.0, description="weight of the differing part under `weighting: focused`"
+    )
+    mask_end: bool = Field(
+        default=False,
+        description="leave the end token out of the preference loss (the NLL anchor keeps it)",
     )
     epochs: Annotated[float, Field(gt=0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
-    warmup: Share = 0.1
-    batch_pairs: Positive = 2
-    accumulate: Positive = 2
-    max_pairs: Positive | None = None
-    max_length: Positive = 640
+    warmup: Share = Field(default=0.1, description="share of the steps")
+    batch_pairs: Positive = Field(default=2, description="pairs that are packed together")
+    accumulate: Positive = Field(default=2, description="batches of one optimiser step")
+    max_pairs: Positive | None = Field(default=None, description="pairs of one pass")
+    max_length: Positive = Field(
+        default=640,
+        description="tokens of a prompt and the longer answer; longer pairs are left out",
+    )
+    held_out: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="share of the prompts whose pairs are not trained, but watched",
+    )
+    eval_steps: Positive = Field(
+        default=25, description="steps between two looks at the held-out pairs"
+    )
+    patience: Positive | None = Field(
+        default=None,
+        description="stop after so many looks without a lower held-out loss; null: never",
+    )
+    watch_samples: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="answers that are sampled to held-out prompts at every look: their length, "
+        "repetition, and distance from the reference",
+    )
+    watch_tokens: Positive = Field(default=128, description="most tokens of such an answer")
     report_to: list[Tracker] = Field(
         default_factory=list, description="where metrics go beside the run's log"
     )
@@ -108,4 +156,17 @@ class DpoSettings(Settings):
         description="what frozen weights are held, and products computed in; `auto`: bfloat16 "
         "where the device multiplies it itself, else float32",
     )
-    save_steps: Positive = 50
+    save_steps: Positive = Field(default=50, description="steps between two points to resume from")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DpoSettings:
+        if (self.loss == "robust") != (self.label_smoothing > 0):
+            raise ValueError(
+                "the robust loss, and it alone, needs a label_smoothing over 0: the share of pairs "
+                "that are the wrong way round"
+            )
+        if self.held_out == 0 and (self.patience is not None or self.watch_samples):
+            raise ValueError(
+                "patience and watch_samples look at held-out pairs: set held_out, e.g. to 0.05"
+            )
+        return self
