@@ -111,6 +111,11 @@ class Recipe(Settings):
             )
         if self.control and "sft_on_chosen" not in self.arms:
             raise ValueError("control sets an arm that does not run: add sft_on_chosen to arms")
+        if "sft_on_chosen" in self.arms and self.dpo and self.dpo.held_out:
+            raise ValueError(
+                "dpo.held_out keeps pairs that the arm sft_on_chosen would train on: leave "
+                "one of the two out"
+            )
         if "sft_on_chosen" in self.arms and self.dpo and self.dpo.max_pairs is not None:
             raise ValueError(
                 "dpo.max_pairs draws pairs that the arm sft_on_chosen would not train on: set "

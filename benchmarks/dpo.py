@@ -166,7 +166,9 @@ def _ours(
     settings = DpoSettings(nll_weight=0.0, batch_pairs=job["batch"], dtype=job["dtype"])
     arguments = _common(job, folder) | {"gradient_checkpointing": False, "bf16": False}
     context: Any = Context()
-    trainer = stage.build_trainer(settings, model, tokenizer, pairs, [], arguments, [], context)
+    trainer = stage.build_trainer(
+        settings, model, model, tokenizer, pairs, [], arguments, [], context
+    )
     sides = [side for pair in pairs[:COMPARED] for side in found[pair.key]]
     return trainer, [value for side in sides for value in side]
 

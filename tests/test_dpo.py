@@ -76,6 +76,17 @@ def test_it_starts_at_ln_2_and_the_margin_grows(
     assert (tmp_path / "o" / "model" / "checkpoint.json").exists()
 
 
+def test_another_checkpoint_may_be_the_reference(model: Path, pairs: Path, tmp_path: Path) -> None:
+    settings = FAST | {"dtype": "float32", "nll_weight": 0.0, "lora": None, "learning_rate": 3e-4}
+    inputs = {"model": model, "pairs": pairs}
+    train("dpo", settings, inputs, tmp_path / "one")
+    second = {"model": tmp_path / "one" / "model", "pairs": pairs}
+    own, _ = train("dpo", settings, second, tmp_path / "own")
+    first, _ = train("dpo", settings, {**second, "reference": model}, tmp_path / "first")
+    assert own.details["start"]["margin"] == pytest.approx(0, abs=1e-3)
+    assert first.details["start"]["margin"] > 0.2, "what the first round moved counts"
+
+
 def test_the_merged_model_prefers_what_was_chosen(model: Path, pairs: Path, tmp_path: Path) -> None:
     train("dpo", FAST, {"model": model, "pairs": pairs}, tmp_path / "o")
     tokenizer = AutoTokenizer.from_pretrained(model)

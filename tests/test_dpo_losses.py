@@ -140,7 +140,7 @@ def ours(folder: Path, out: Path, pairs: list[TokenPair], options: dict[str, Any
     settings = DpoSettings.model_validate({"nll_weight": 0.0, "dtype": "float32"} | options)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     trainer = build_trainer(
-        settings, folder, tokenizer, pairs, [], common(out), [], RecordingContext()
+        settings, folder, folder, tokenizer, pairs, [], common(out), [], RecordingContext()
     )
     trainer.state.global_step = 1  # policy and reference differ on purpose
     return trainer, trainer.data_collator(list(trainer.train_dataset))

@@ -232,6 +232,7 @@ def test_a_control_trains_beside_dpo_from_the_same_start_on_the_same_answers(
     [
         ("arms: [sft_on_chosen]", "arms must name dpo"),
         ("arms: [sft_on_chosen, dpo]\ndpo: {max_pairs: 3}", r"set pair\.max_pairs instead"),
+        ("arms: [sft_on_chosen, dpo]\ndpo: {held_out: 0.1}", r"dpo\.held_out keeps pairs"),
         ("rounds: 0", "rounds = 0"),
         ("control: {}", "add sft_on_chosen to arms"),
         ("pair: {negatives: {nearest: 0, random: 0, worst: 0}}", "all shares are zero"),

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from datasets import Dataset
 from transformers import (
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     TrainerCallback,
@@ -48,9 +49,9 @@ def run(
 ) -> Summary:
     """Trains `inputs["model"]` to prefer the chosen answers of `inputs["pairs"]`.
 
-    The reference is the model itself before training, with no adapter on it; its log-probabilities
-    come from the cache, or are computed first. Called again after a crash, training goes on from
-    the last whole point, to the same weights.
+    The reference is the model itself before training, with no adapter on it, or the checkpoint of
+    the input `reference`; its log-probabilities come from the cache, or are computed first. Called
+    again after a crash, training goes on from the last whole point, to the same weights.
 
     Raises:
         InputError: An input is missing, a row is no pair, or no pair is left.
@@ -83,6 +84,7 @@ def run(
     trainer = build_trainer(
         settings,
         parent,
+        inputs.get("reference", parent),
         tokenizer,
         pairs,
         held_out,
@@ -116,6 +118,7 @@ def run(
 def build_trainer(
     settings: DpoSettings,
     parent: Path,
+    reference: Path,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[TokenPair],
     held_out: Sequence[TokenPair],
@@ -123,11 +126,12 @@ def build_trainer(
     callbacks: Sequence[TrainerCallback],
     context: Context,
 ) -> PackedDpoTrainer:
-    """Loads the policy, has it give the reference's log-probabilities, and returns the trainer.
+    """Has the reference give its log-probabilities, loads the policy, and returns the trainer.
 
     Args:
         settings: The stage's settings.
-        parent: The checkpoint that is policy and reference.
+        parent: The checkpoint that the policy starts from.
+        reference: The one that it is kept near to, most often the same.
         tokenizer: As `load_tokenizer` returns it.
         pairs: The pairs of one pass, in their order.
         held_out: Pairs that are only watched.
@@ -137,26 +141,36 @@ def build_trainer(
     """
     quantised = bool(settings.lora and settings.lora.quantise)
     dtype = training_dtype(settings)
-    model = load_model(parent, dtype, quantise=quantised)
-    share = keep_rows_apart(model)
-    add_loss_head(model)
     autocast = bool(arguments["bf16"])
+    own = reference.resolve() == parent.resolve()
+
+    def load(folder: Path) -> tuple[PreTrainedModel, bool]:
+        model = load_model(folder, dtype, quantise=quantised)
+        share = keep_rows_apart(model)
+        add_loss_head(model)
+        return model, share
+
+    model, share = load(reference)
     references = reference_log_probs(
         model,
         [*pairs, *held_out],
         reference_identity(
-            parent, tokenizer, "autocast" if autocast else dtype, quantised=quantised
+            reference, tokenizer, "autocast" if autocast else dtype, quantised=quantised
         ),
         context,
         share=share,
         autocast=autocast,
     )
+    if not own:
+        del model  # before the policy is loaded: two of them may not fit
+        model, share = load(parent)
 
     def rows(some: Sequence[TokenPair]) -> Dataset:
         return dataset(some, [token_weights(p, settings, tokenizer) for p in some], references)
 
     trainer = PackedDpoTrainer(
         settings,
+        starts_at_reference=own,
         model=model,
         args=DPOConfig(
             **arguments,

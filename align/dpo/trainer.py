@@ -26,12 +26,16 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
 
     Args:
         settings: The stage's settings.
+        starts_at_reference: Whether policy and reference are one model before the first step.
         **options: What TRL's trainer takes; the datasets are those of `align.dpo.batches.dataset`.
     """
 
-    def __init__(self, settings: DpoSettings, **options: Any) -> None:
+    def __init__(
+        self, settings: DpoSettings, *, starts_at_reference: bool = True, **options: Any
+    ) -> None:
         """Sets TRL's trainer up, which neither tokenises nor computes a reference."""
         self._settings = settings
+        self._starts_at_reference = starts_at_reference
         super().__init__(**options)
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
@@ -94,7 +98,7 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
 
     def _check_start(self, shifts: torch.Tensor) -> None:
         """Before the first step policy and reference are one model: no log-probability differs."""
-        if self.state.global_step > 0:
+        if self.state.global_step > 0 or not self._starts_at_reference:
             return
         away = float(shifts.detach().abs().mean())
         exact = not self.args.bf16 and self._base_dtype() == torch.float32
