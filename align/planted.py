@@ -22,8 +22,8 @@ def planted_faults(
         originals: Python code that is right; what does not parse is left out.
 
     Returns:
-        `preferred` over all kinds and `by_kind`: how often the original won, ties counting half, by
-        problem; with a pairwise rubric `order_consistency` too.
+        How often the original won, ties counting half, by problem: a `Share` with `by_kind`, and
+        with a pairwise rubric `order_consistency`.
     """
     plain: dict[str, Candidate] = {}
     worse: dict[str, dict[str, Candidate]] = {}
@@ -93,4 +93,4 @@ def _shares(rows: list[tuple[str, str, float, float]]) -> dict[str, Any]:
         for kind in kinds
     }
     everything = wins((name, better, worse) for _, name, better, worse in rows)
-    return {"preferred": everything, "by_kind": by_kind}
+    return {**everything, "by_kind": by_kind}

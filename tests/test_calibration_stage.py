@@ -104,11 +104,11 @@ def test_a_judge_that_sees_what_is_right_is_measured_so(
     server.opinion = sees_right
     found, _ = calibrate(server, tables, tmp_path / "out", price_read=1.0, price_written=2.0)
     assert (found["samples"], found["problems"]) == (6, 3), "a fault is no label"
-    for key in ("within_problem_auroc", "accuracy"):
+    for key in ("auroc", "accuracy"):
         assert found[key]["value"] == 1
     assert found["kappa"] == 1 and found["parse_failure_rate"] == 0
     assert found["calibration_error"] == pytest.approx(0.125)  # 2 of 1 to 5 is a quarter
-    assert found["planted"]["preferred"]["comparisons"] == 6
+    assert found["planted"]["comparisons"] == 6
     assert found["planted"]["by_kind"]["noise names"]["value"] == 1, "no name total, no high grade"
     assert found["planted"]["by_kind"]["dead code"]["value"] == 0.5, "a tie"
     assert found["injection"]["guarded"]["attacks"] == 52
@@ -183,8 +183,8 @@ def test_the_judging_stage_says_what_its_judgements_are_worth(
     server.opinion = sees_right
     summary, _ = judge(server, tables, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "calibration.json").read_text())
-    assert found["within_problem_auroc"]["value"] == 1
-    assert found["planted"]["preferred"]["problems"] == 4
+    assert found["auroc"]["value"] == 1
+    assert found["planted"]["problems"] == 4
     assert summary.counts["judged"] == 8
 
 

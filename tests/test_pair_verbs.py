@@ -47,7 +47,8 @@ def tables(tmp_path: Path) -> Path:
         (run / stage / name).mkdir(parents=True)
         schema = getattr(schemas, name.upper().removesuffix("S"))
         write_parquet(run / stage / name / "shard-00000.parquet", content, schema)
-    write_json(run / "judge.r1" / "manifest.json", {"details": {"auroc": {"value": 0.75}}})
+    figures = {"auroc": {"value": 0.75}, "planted": {"value": 0.9}}
+    write_json(run / "judge.r1" / "manifest.json", {"details": figures})
     task = {**dict.fromkeys(schemas.TASK.names), "task_id": "t", "licence": "MIT"}
     (run / "data" / "tasks").mkdir(parents=True)
     write_parquet(run / "data" / "tasks" / "shard-00000.parquet", [task], schemas.TASK)

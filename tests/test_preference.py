@@ -279,9 +279,9 @@ def build(
             schema = getattr(schemas, name.upper().removesuffix("S"))
             write_parquet(inputs[name], rows, schema)
     output = Output(folder / "out", Identity("pair", "config"))
-    summary = run(
-        PairSettings.model_validate(settings), inputs, output, context or RecordingContext()
-    )
+    trusted = {"judge_within_accepted": {"floors": {}}, "judge_open": {"floors": {}}}
+    asked = PairSettings.model_validate({**trusted, **settings})
+    summary = run(asked, inputs, output, context or RecordingContext())
     return summary, [row for _, row in read_rows(folder / "out" / "pairs")]
 
 

@@ -100,8 +100,9 @@ class JudgeRule(Settings):
     min_margin: Annotated[float, Field(ge=0)] = Field(default=0.5, description="scores apart")
     floors: dict[str, float] = Field(
         default_factory=dict,
-        description="figures of the judge's calibration, each with the least that is trusted, "
-        "such as `auroc: 0.6`; below one, or where it is not known, the rule makes no pair",
+        description="figures of the judge's calibration (`auroc`, `planted`, `order_consistency`), "
+        "each with the least that is trusted; below one, or where it is not known, the rule makes "
+        "no pair",
     )
 
 
@@ -151,8 +152,8 @@ class PairSettings(Settings):
         description="in this order; an earlier rule takes its pairs first",
     )
     exec_margin: ExecMarginRule = ExecMarginRule()
-    judge_within_accepted: JudgeRule = JudgeRule()
-    judge_open: JudgeRule = JudgeRule(min_margin=1.0)
+    judge_within_accepted: JudgeRule = JudgeRule(floors={"planted": 0.6})
+    judge_open: JudgeRule = JudgeRule(min_margin=1.0, floors={"auroc": 0.6})
     efficiency: EfficiencyRule = EfficiencyRule()
     code_test_rank: CodeTestRankRule = CodeTestRankRule()
     agreement: AgreementRule = AgreementRule()
