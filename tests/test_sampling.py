@@ -119,7 +119,7 @@ def test_samples_hold_what_was_asked_and_what_was_answered(
     ]
     inputs = {"tasks": write_tasks(tmp_path / "tasks.jsonl", tasks), "model": model_folder}
     context = LiveContext(live_servers)
-    settings = SampleSettings(n=3, temperature=1.0, max_tokens=40)
+    settings = SampleSettings(n=3, temperature=[1.0, 0.5], max_tokens=40)
     summary = run(settings, inputs, stage_output(tmp_path / "out"), context)
 
     rows = rows_of(tmp_path / "out")
@@ -138,6 +138,7 @@ def test_samples_hold_what_was_asked_and_what_was_answered(
     for row in rows:
         assert row["n_tokens"] == len(row["token_ids"]) <= 40
         assert row["finish_reason"] in ("stop", "length")
+        assert row["sampler"]["temperature"] == (1.0, 0.5)[row["sample_index"] % 2]
         assert row["policy"]["weights_sha"] and row["sampler"]["engine"].startswith("vllm 0.")
     good = [row for row in rows if row["task_id"] == "good"]
     assert "def add_one(x):\n    return x + 1" in {row["code"] for row in good}

@@ -228,7 +228,7 @@ def _answer(
         prompts,
         settings.n,
         policy=policy,
-        sampler=sampler,
+        samplers=[sampler],
         writer=writer,
         context=context,
         instance=out.identity.instance,

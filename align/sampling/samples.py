@@ -78,7 +78,7 @@ def sample(
     n: int,
     *,
     policy: Policy,
-    sampler: Sampler,
+    samplers: Sequence[Sampler],
     writer: TableWriter,
     context: Context,
     instance: str,
@@ -89,8 +89,9 @@ def sample(
 ) -> None:
     """Draws `n` answers to each prompt and writes one row each; those written before stay.
 
-    `drawn` is told of each row once it is written. Prompts that leave no room for an answer in the
-    context are skipped and counted as `prompt_too_long`.
+    A prompt's answers take the samplers in turn. `drawn` is told of each row once it is written.
+    Prompts that leave no room for an answer in the context are skipped and counted as
+    `prompt_too_long`.
 
     Raises:
         ServingError: The server can't be kept alive, or refuses a request.
@@ -98,7 +99,7 @@ def sample(
     todo = [
         request
         for prompt in prompts
-        for request in _requests(prompt, n, policy, sampler, context.seed, instance)
+        for request in _requests(prompt, n, policy, samplers, context.seed, instance)
         if request.key.sample_id not in writer.done
     ]
     if not todo:
@@ -127,11 +128,16 @@ def sample(
 
 
 def _requests(
-    prompt: Prompt, n: int, policy: Policy, sampler: Sampler, run_seed: int, instance: str
+    prompt: Prompt,
+    n: int,
+    policy: Policy,
+    samplers: Sequence[Sampler],
+    run_seed: int,
+    instance: str,
 ) -> Iterator[Request[_Key]]:
     prompt_sha = sha256_text(canonical_json(prompt.ids))
-    sampler = prompt.sampler(sampler)
     for index in range(n):
+        sampler = prompt.sampler(samplers[index % len(samplers)])
         seed = answer_seed(run_seed, instance, prompt.task_id, index)
         drawn = _sampler_row(sampler, seed)
         sample_id = short_id(

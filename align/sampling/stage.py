@@ -43,18 +43,19 @@ def run(
         else:
             prompts[prompt.task_id] = prompt
     chosen = choose_tasks(prompts, settings.max_tasks, context.seed)
-    sampler = policy_sampler(
-        policy,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        max_tokens=settings.max_tokens,
-    )
+    given = settings.temperature
+    samplers = [
+        policy_sampler(
+            policy, temperature=each, top_p=settings.top_p, max_tokens=settings.max_tokens
+        )
+        for each in (given if isinstance(given, list) else [given])
+    ]
     with out.table("samples", SAMPLE, "sample_id") as writer:
         sample(
             [prompts[task_id] for task_id in chosen],
             settings.n,
             policy=policy,
-            sampler=sampler,
+            samplers=samplers,
             writer=writer,
             context=context,
             instance=out.identity.instance,

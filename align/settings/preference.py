@@ -8,12 +8,16 @@ from pydantic import Field, model_validator
 
 from align.settings.base import Positive, Settings, Share, Weight
 
+Temperature = Annotated[float, Field(ge=0)]
+
 
 class SampleSettings(Settings):
     """How answers are sampled from a policy."""
 
     n: Positive = 4
-    temperature: Annotated[float, Field(ge=0)] = 0.8
+    temperature: Temperature | Annotated[list[Temperature], Field(min_length=1)] = Field(
+        default=0.8, description="one for all, or several that a task's answers take in turn"
+    )
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_tokens: Positive = 320
     max_tasks: Positive | None = Field(default=None, description="take only so many tasks")
