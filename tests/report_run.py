@@ -155,7 +155,7 @@ def make_evaluation(folder: Path, checkpoint: str) -> None:
         "suffix_bleed_rate": 0.375,
         "runs_on_rate": 0.6875,
     }
-    benchmarks["humaneval_infilling"]["boundary_intervals"] = {"runs_on_rate": [0.5625, 0.8125]}
+    benchmarks["humaneval_infilling"]["boundary_intervals"] = {"runs_on_rate": [0.5625, 0.796875]}
     table(folder / f"eval.{checkpoint}/verdicts", schemas.VERDICT, "verdict_id", rows)
     write_json(folder / f"eval.{checkpoint}/result.json", {"benchmarks": benchmarks})
     stage(

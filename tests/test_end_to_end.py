@@ -55,7 +55,7 @@ fim: {{corpus: [{data}/source], licences: [NOASSERTION], rows: 6,
 sample:
   fine: {{n: 3, temperature: 0.8, max_tokens: 48}}
   round: {{n: 4, temperature: 1.0, max_tokens: 48}}
-judge: {{rationale_tokens: 8, max_samples: 8}}
+judge: {{rationale_tokens: 8, max_samples: 8, planted: 1}}
 pair: {{per_task: 2}}
 dpo: {{batch_pairs: 1, accumulate: 1, max_pairs: 6, dtype: float32}}
 eval:

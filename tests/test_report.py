@@ -96,7 +96,7 @@ def test_each_checkpoint_s_infilling_stands_with_its_boundaries(full_run: Path) 
     assert [word for word in table if word in SOLVED] == list(SOLVED)
     for share in ("25.0%", "12.5%", "6.2%", "37.5%", "68.8%"):
         assert table.count(share) >= len(SOLVED), share
-    assert table.count("(56.2% to 81.2%)") == len(SOLVED)
+    assert table.count("(56.2% to 79.7%)") == len(SOLVED)
     result = words[: words.index("copies what follows")]
     assert "HumanEval infilling, own lines, as produced" in " ".join(result)
 
