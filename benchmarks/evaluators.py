@@ -37,9 +37,10 @@ def human_eval(problems: dict[str, Row], answer: Row) -> tuple[bool, str]:
 
 def evalplus(problems: dict[str, Row], answer: Row) -> tuple[bool, str]:
     """Asks EvalPlus: base and plus inputs against what the reference solution returns."""
-    for name in ("appdirs", "tempdir", "wget"):  # of its downloads, which nothing here needs
+    for name in ("appdirs", "datasets", "tempdir", "wget"):  # of its downloads, not needed here
         module: Any = sys.modules.setdefault(name, types.ModuleType(name))
         module.user_cache_dir = lambda *parts: "/tmp"
+        module.load_dataset = None
     checker = import_module("evalplus.eval")
     run_trusted = import_module("evalplus.gen.util").trusted_exec
     problem = problems[answer["task_id"]]
