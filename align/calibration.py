@@ -16,7 +16,7 @@ from markupsafe import Markup
 from align.artifacts import Row, sha256_text, write_atomic, write_json
 from align.asking import JudgeAsker
 from align.errors import InputError
-from align.judging import candidate_of, choose_samples, find_rubric, good_ones
+from align.judge_inputs import candidate_of, choose_samples, find_rubric, good_ones
 from align.manifest import CALIBRATION
 from align.planted import planted_faults
 from align.report import plots

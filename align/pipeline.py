@@ -185,7 +185,7 @@ class _Compiler:
 
     def judge(self, name: str, title: str, settings: JudgeSettings, tables: dict[str, Ref]) -> None:
         """Adds a judge of the samples in `tables`, and its judgements to them."""
-        from align.judging import rubric_sha
+        from align.judge_inputs import rubric_sha
 
         model = self.start
         if settings.model and not settings.endpoint:

@@ -11,7 +11,7 @@ from align import rows as schemas
 from align.artifacts import Row
 from align.asking import JudgeAsker
 from align.errors import InputError
-from align.judging import find_rubric
+from align.judge_inputs import find_rubric
 from align.settings import CHECKLIST, JudgeSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary

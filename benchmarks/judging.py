@@ -28,7 +28,7 @@ import httpx
 
 from align.artifacts import read_shards
 from align.checkpoint import resolve_model
-from align.judging import task_text
+from align.judge_inputs import task_text
 from align.serving import Servers, served_name
 from align.settings import ServingSettings
 from benchmarks.tables import machine, print_machine, print_table

@@ -202,6 +202,13 @@ def test_a_pairwise_rubric_gives_each_sample_its_share_of_wins(
     for name, row in rows.items():
         assert row["status"] == "ok"
         assert row["score"] == pytest.approx(0.8 if name.startswith("right") else 0.2)
+    # What a kill between two rows of one task leaves: the other one still has its opponent.
+    (tmp_path / "cut" / "judgements").mkdir(parents=True)
+    journal = Output(tmp_path / "cut", Identity("judge", "c"))
+    with journal.table("judgements", schemas.JUDGEMENT, "sample_id") as writer:
+        writer.add(rows["right0"])
+    judge(server, tables, tmp_path / "cut", rubric="preference", planted=0)
+    assert {r["sample_id"]: r for _, r in read_rows(tmp_path / "cut" / "judgements")} == rows
 
 
 def test_a_budget_ends_judging_and_says_so(
