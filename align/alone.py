@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ from align.manifest import (
     read_manifest,
 )
 from align.pipeline import SANDBOX_KEYS, SERVING_KEYS
+from align.processes import PARALLEL, is_first, refuse_several
 from align.recipe import apply_override, parse_settings
 from align.run import PASSING_KEYS, stage_function
 from align.settings import SandboxSettings, ServingSettings, Settings
@@ -107,6 +109,8 @@ def do_stage(
     Raises:
         RecipeError: `--out` is one file, and the stage writes a folder.
     """
+    if stage not in PARALLEL:
+        refuse_several(f"the {stage} stage")
     one_file = out.suffix in (".parquet", ".jsonl")
     if one_file and table is None:
         raise RecipeError(f"--out {out}: this stage writes a folder; give a name without ending")
@@ -135,6 +139,9 @@ def do_stage(
     if done and not one_file:
         console.print(f"{out} is done already")
         return
+    if not is_first():
+        _train_along(stage, settings, inputs, Output(folder, identity), seed)
+        return
     with locked(folder, "give another --out"):
         if not done:
             with RunContext(
@@ -158,6 +165,24 @@ def do_stage(
             folder.rename(trash)
             shutil.rmtree(trash)
     _print_counts(out, manifest["counts"], manifest["seconds"])
+
+
+def _train_along(
+    stage: str, settings: Settings, inputs: Mapping[str, Path], out: Output, seed: int
+) -> None:
+    """Does one process's part of a training that another process writes and tells of."""
+    sandbox = parse_settings(SandboxSettings, {}, "environment")
+    console.quiet = True
+    try:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            RunContext(
+                Path(scratch), seed=seed, sandbox=sandbox, serving=ServingSettings()
+            ) as context,
+        ):
+            stage_function(stage)(settings, inputs, out, context)
+    finally:
+        console.quiet = False
 
 
 def _all_files(folder: Path, table: str, out: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from align.checkpoint import weights_sha
 from align.completions import look_up
 from align.errors import InputError, ServingError
+from align.lineage import origin
 from align.settings import JudgeSettings
 from align.stage import Context
 from judges import AnswerCache, Candidate, Judge, JudgeError, Judgement, Preference, Rubric, Status
@@ -26,7 +27,18 @@ class JudgeAsker:
         inputs: `model` unless `settings.endpoint` is given.
         context: The run.
         answers: Keeps what was answered.
+
+    Attributes:
+        name: What judgements call the judge.
+        model: The model that it is or was made from.
+        weights_sha: Hash of its weights; None at an endpoint, which does not tell.
+        seed: Orders what is drawn.
     """
+
+    name: str
+    model: str
+    weights_sha: str | None
+    seed: int
 
     def __init__(
         self,
@@ -45,10 +57,13 @@ class JudgeAsker:
         if settings.endpoint:
             if not settings.model:
                 raise InputError("judge.endpoint needs judge.model: the name that it serves")
-            self.name = str(settings.model)
+            self.name = self.model = str(settings.model)
+            self.weights_sha = None
         else:
-            model = inputs["model"]
-            self.name = f"{model.name}@{weights_sha(model)[:12]}"
+            folder = inputs["model"]
+            self.model = str(origin(folder)["name"])
+            self.weights_sha = weights_sha(folder)
+            self.name = f"{folder.name}@{self.weights_sha[:12]}"
 
     def score(
         self, rubric: Rubric, candidates: Iterable[Candidate], *, guarded: bool = True

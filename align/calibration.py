@@ -129,20 +129,12 @@ def _scores(
     ]
     low, high = min(rubric.values.values()), max(rubric.values.values())
     middle = (low + high) / 2
-    truth = [_passed(row, verdicts) for row, _ in rows]
+    labelled = [(row["task_id"], score, _passed(row, verdicts)) for row, score in rows]
+    truth = [passed for *_, passed in labelled]
     measured = {
         "parse_failure_rate": parse_failure_rate(each.status for each in judged.values()),
-        "auroc": within_problem_auroc(
-            (row["task_id"], score, passed)
-            for (row, score), passed in zip(rows, truth, strict=True)
-        ),
-        "accuracy": accuracy(
-            (
-                (row["task_id"], score, passed)
-                for (row, score), passed in zip(rows, truth, strict=True)
-            ),
-            middle,
-        ),
+        "auroc": within_problem_auroc(labelled),
+        "accuracy": accuracy(labelled, middle),
         "kappa": cohens_kappa([score >= middle for _, score in rows], truth),
         "calibration_error": calibration_error(
             [(score - low) / (high - low) for _, score in rows], truth

@@ -170,14 +170,18 @@ def compare(
     before: ResultsArgument,
     after: ResultsArgument,
     bench: Annotated[
-        str | None, typer.Option(help="Only this benchmark; default: all that both have.")
+        str | None,
+        typer.Option(help="Only these, separated by commas; default: all that both have."),
     ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="One more line, over the problems of all of them.")
+    ] = False,
 ) -> None:
     """Compares two checkpoints problem by problem: difference, interval, p, and what changed.
 
     Example: align eval compare start/ tuned/
 
-    Example: align eval compare start-1,start-2 tuned-1,tuned-2 --bench humaneval
+    Example: align eval compare start tuned-1,tuned-2 --bench humaneval,mbpp_validation --together
     """
     from align.evaluation.results import compare_results
 
@@ -187,12 +191,13 @@ def compare(
         for name in sides[0][0]["benchmarks"]
         if all(name in result["benchmarks"] for side in sides for result in side)
     ]
-    names = [bench] if bench else shared
+    names = bench.split(",") if bench else shared
     if not names:
         raise InputError("the results have no benchmark in common")
-    compared = {name: compare_results(sides[0], sides[1], name) for name in names}
+    compared = {name: compare_results(*sides, [name]) for name in names}
+    pooled = {"together": compare_results(*sides, names)} if together else {}
     table = Table("benchmark", "problems", "before", "after", "difference", "95% interval", "p")
-    for name, c in compared.items():
+    for name, c in {**compared, **pooled}.items():
         low, high = c.interval
         table.add_row(
             name,

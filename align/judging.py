@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from align import rows as schemas
-from align.artifacts import Row, sha256_text, write_json
+from align.artifacts import Row, canonical_json, sha256_text, write_json
 from align.asking import JudgeAsker
 from align.errors import InputError
 from align.judge_inputs import candidate_of, choose_samples, find_rubric, good_ones
+from align.lineage import kinship
 from align.manifest import CALIBRATION
 from align.planted import planted_faults
 from align.settings import JudgeSettings
@@ -71,6 +72,9 @@ def run(
             bar.advance(len(samples) - len(todo))
             if samples:
                 asker = JudgeAsker(settings, inputs, context, answers)
+                if kin := _kin(asker, samples):
+                    calibration["kin"] = kin
+                    context.warn(f"{kin}: models favour answers like their own")
                 candidates = {
                     row["sample_id"]: candidate_of(row, tasks, verdicts) for row in samples
                 }
@@ -87,10 +91,21 @@ def run(
     rows = [row for _, row in read_rows(out.path / "judgements")]
     outcomes = {sample_id: row["outcome"] for sample_id, row in verdicts.items()}
     summary = _summary(rows, outcomes, writer.content_sha(), skips, calibration)
-    figures = ("auroc", "order_consistency", "planted")
+    figures = ("auroc", "order_consistency", "planted", "kin")
     found = {key: summary.details[key] for key in figures if key in summary.details}
     write_json(out.path / CALIBRATION, found)
     return summary
+
+
+def _kin(asker: JudgeAsker, samples: Sequence[Row]) -> str | None:
+    """Says in which way the judge is related to the samples' policy, or None."""
+    policies = {canonical_json(row.get("policy") or {}): row.get("policy") or {} for row in samples}
+    for policy in policies.values():
+        if asker.weights_sha is not None and policy.get("weights_sha") == asker.weights_sha:
+            return "the judge is the policy itself"
+        if kin := kinship(asker.model, policy.get("model") or ""):
+            return kin
+    return None
 
 
 def _scores(

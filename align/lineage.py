@@ -10,6 +10,7 @@ from typing import Any
 MANIFEST = "checkpoint.json"
 """The file in a checkpoint's folder that a training stage writes last."""
 
+_NO_FAMILY = ("", "model", "checkpoint", "start")
 _CARD_HEAD = re.compile(r"---\n(.*?)\n---", re.DOTALL)
 _CARD_LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
 
@@ -50,6 +51,27 @@ def origin(folder: Path) -> dict[str, str | None]:
         facts = json.loads(source.read_text(encoding="utf-8"))
         return {"name": facts["model"], "licence": facts["licence"], "note": facts["note"]}
     return {"name": _name(folder), "licence": _card_licence(folder), "note": None}
+
+
+def kinship(judge: str, policy: str) -> str | None:
+    """Says in which way a judge is related to the policy; None where their names don't show any.
+
+    Args:
+        judge: Name of the judge's model.
+        policy: Name of the model that the policy was made from.
+    """
+    own, other = _family(judge), _family(policy)
+    if own != other or own in _NO_FAMILY:
+        return None
+    if judge == policy:
+        return f"the policy was made from the judge, {judge}"
+    return f"the judge, {judge}, is of the policy's own family ({own})"
+
+
+def _family(name: str) -> str:
+    """Returns the leading letters of a model's name: `Qwen/Qwen2.5-Coder-0.5B` is `qwen`."""
+    found = re.match(r"[a-z]+", name.rpartition("/")[2].lower())
+    return found[0] if found else ""
 
 
 def _name(folder: Path) -> str:

@@ -22,6 +22,7 @@ from transformers.integrations.integration_utils import (
 )
 
 from align.errors import TrainingError
+from align.processes import is_first
 from align.settings import DpoSettings, SftSettings
 from align.stage import Context, Output, Progress
 
@@ -36,6 +37,8 @@ def metric_callbacks(settings: SftSettings | DpoSettings, out: Output) -> list[T
         if find_spec(name) is None:
             raise TrainingError(f"report_to: {name} is not installed; `pip install {name}`")
     found: list[TrainerCallback] = []
+    if not is_first():
+        return found
     if "tensorboard" in settings.report_to:
         from torch.utils.tensorboard import SummaryWriter
 

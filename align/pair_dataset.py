@@ -104,7 +104,7 @@ def pair_card(rows: Iterable[Row], facts: Mapping[str, Any]) -> str:
         *_outcomes(numbers.outcomes),
         *_yield(facts),
         *_lengths(facts.get("lengths") or {}),
-        *_judge(facts.get("judge") or {}),
+        *_judge(facts.get("judge") or {}, facts.get("judge_kin")),
         *_decontamination(facts.get("decontaminated_against")),
         *_counted("Languages", "language", numbers.languages),
         *_counted("Licences of the tasks", "licence", numbers.licences),
@@ -153,11 +153,15 @@ def _lengths(lengths: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _judge(judge: Mapping[str, Any]) -> list[str]:
+def _judge(judge: Mapping[str, Any], kin: str | None) -> list[str]:
     figures = [f"| {name} | {_figure(value)} |" for name, value in judge.items() if _figure(value)]
-    if not figures:
-        return []
-    return ["## The judge's calibration", "", "| figure | value |", "|---|---|", *figures, ""]
+    lines = []
+    if figures:
+        lines += ["## The judge's calibration", "", "| figure | value |", "|---|---|", *figures, ""]
+    if kin:
+        warning = f"**{kin[0].upper()}{kin[1:]}.** Models favour answers like their own: read the"
+        lines += ["## Judge and policy", "", warning, "pairs that the judge made with care.", ""]
+    return lines
 
 
 def _figure(value: Any) -> str:

@@ -19,6 +19,7 @@ from align.errors import ArtifactError, RecipeError
 from align.locks import locked
 from align.manifest import begin, finish, read_identity, read_manifest, set_aside
 from align.pipeline import External, Instance, Upstream, compile_recipe
+from align.processes import refuse_several
 from align.recipe import Recipe
 from align.stage import Output, StageFunction
 
@@ -159,6 +160,7 @@ class Run:
         Raises:
             AlignError: A stage can't be done; what was done before is kept.
         """
+        refuse_several("a run")
         chosen = self._cut(first, last)
         another = "give this run another name (--set name=...)"
         with locked(self.folder, another), self._context() as context:

@@ -120,7 +120,7 @@ def server_environment(cpu: bool) -> dict[str, str]:
     }
     environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over our flag
     if cpu:
-        cores = os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
         if cores <= _FEW_CORES:
             # With many cores vLLM binds a worker process to all but one of them. With few, that one
             # is missed, and a second process only makes the start longer.

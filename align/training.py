@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
@@ -32,6 +33,7 @@ from align.checkpoint import weights_dtype, weights_sha
 from align.errors import ArtifactError, CheckpointError, TrainingError
 from align.lineage import MANIFEST, lineage, origin
 from align.precision import compute_dtype
+from align.processes import is_first, world_size
 from align.settings import DpoSettings, SftSettings
 from align.stage import Context, Output, Summary
 from align.templates import template_of
@@ -120,21 +122,19 @@ def training_dtype(settings: SftSettings | DpoSettings) -> str:
     return compute_dtype(settings.dtype) if settings.lora else "float32"
 
 
-def check_devices() -> None:
-    """Refuses what would train wrongly or not at all: several processes, or several GPUs in one.
+def join_processes() -> None:
+    """Gives each process that was started together its device, and waits until all are there.
 
     Raises:
-        TrainingError: There are.
+        TrainingError: One process sees several GPUs, of which it would use one.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
+        PartialState(cpu=not torch.accelerator.is_available()).wait_for_everyone()
+    elif torch.cuda.device_count() > 1:
         raise TrainingError(
-            "a stage trains in one process; several of them (WORLD_SIZE is "
-            f"{os.environ['WORLD_SIZE']}) would write over one another: start `align` by itself"
-        )
-    if torch.cuda.device_count() > 1:
-        raise TrainingError(
-            f"{torch.cuda.device_count()} GPUs are visible, and a stage trains on one: set "
-            "CUDA_VISIBLE_DEVICES=0, or another one"
+            f"{torch.cuda.device_count()} GPUs are visible, and a process trains on one: set "
+            "CUDA_VISIBLE_DEVICES=0, or another one; `align dpo` also trains on several, in a "
+            "process for each (`accelerate launch --module align.cli dpo ...`)"
         )
 
 
@@ -177,6 +177,7 @@ class ResumableTrainer(Trainer):
         partial = points / _PARTIAL
         if self.args.should_save:
             shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
         self.args.output_dir = str(partial)
         try:
             Trainer._save_checkpoint(self, model, trial)
@@ -257,7 +258,10 @@ def finish(
     """Merges the adapter, saves the model folder by one rename, and drops the points to resume.
 
     The merge is in float32; the weights are saved in their parent's type, whatever was computed in.
+    Of several processes that trained, the first one saves.
     """
+    if not is_first():
+        return Summary("", dict(counts), dict(details))
     adapter = out.path / "adapter" if settings.lora else None
     if adapter is not None:
         shutil.rmtree(adapter, ignore_errors=True)

@@ -19,9 +19,7 @@ import contextlib
 import io
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,20 +29,22 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.stock_trl import (
+    CHECKPOINTING,
+    WEIGHTS,
+    Choices,
+    Result,
+    common_arguments,
+    find_best,
+    in_process,
+    peak_bytes,
+)
 from benchmarks.tables import machine, print_machine, print_table
-
-Result = dict[str, Any]
 
 MODEL = "Qwen/Qwen2.5-Coder-0.5B"
 KINDS = ("trl", "trl_precomputed", "ours_unshared", "ours")
 
-PADDED: dict[str, Result] = {f"{n} padded": {"batch": n} for n in (1, 2, 4, 8)}
-CHECKPOINTING: dict[str, Result] = {"checkpointing": {"checkpointing": True}}
-WEIGHTS: dict[str, Result] = {
-    "bf16 weights, no autocast": {"dtype": "bfloat16", "autocast": False},
-    "fp32 weights, autocast": {"dtype": "float32", "autocast": True},
-    "fp32 weights, no autocast": {"dtype": "float32", "autocast": False},
-}
+PADDED: Choices = {f"{n} padded": {"batch": n} for n in (1, 2, 4, 8)}
 COMPARED = 8
 """Pairs whose log-probabilities are compared token by token."""
 
@@ -101,9 +101,6 @@ def train(job: Mapping[str, Any]) -> Result:
         os.environ["XDG_CACHE_HOME"] = folder
         trainer, log_probs = make(job, model, tokenizer, pairs, folder, clock)
         training.timed(trainer.train)()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
     return {
         "pairs": len(pairs),
         "tokens": sum(
@@ -113,36 +110,19 @@ def train(job: Mapping[str, Any]) -> Result:
         "training_pairs_per_s": len(pairs) / training.seconds,
         "reference_s": clock.seconds,
         "training_s": training.seconds,
-        "peak_bytes": peak,
+        "peak_bytes": peak_bytes(),
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         "log_probs": log_probs,
     }
 
 
 def _common(job: Mapping[str, Any], folder: str) -> Result:
-    return {
-        "output_dir": folder,
-        "num_train_epochs": 1,
+    return common_arguments(folder) | {
         "learning_rate": 2e-5,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "seed": 0,
-        "train_sampling_strategy": "sequential",
         "max_length": None,
         "remove_unused_columns": False,
-        "dataloader_pin_memory": False,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": not _gpu(),
         "gradient_accumulation_steps": job["step_pairs"] // job["batch"],
     }
-
-
-def _gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def _ours(
@@ -219,14 +199,9 @@ def _trl(
     return trainer, log_probs
 
 
-def in_process(job: Mapping[str, Any]) -> Result:
-    """Train in a process of its own, so that memory and threads are its own."""
-    command = [sys.executable, "-m", "benchmarks.dpo", "--job", json.dumps(job)]
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{job}\n{done.stderr[-3000:]}")
-    result: Result = json.loads(done.stdout.splitlines()[-1])
+def measured(job: Mapping[str, Any]) -> Result:
+    """Trains in a process of its own, and says how fast it was."""
+    result = in_process("benchmarks.dpo", job)
     print(
         f"{job['kind']} {job['batch']} at a time, {job['count']} pairs: "
         f"{result['pairs_per_s']:.3f} pairs/s",
@@ -247,32 +222,20 @@ def plain_setting(dtype: str) -> Result:
     }
 
 
-def find_best(job: Mapping[str, Any]) -> tuple[Result, dict[str, Result]]:
-    """TRL's fastest setting, one choice after the other, and what each setting reached."""
-    best: Result = {}
-    tried: dict[str, Result] = {}
-    name = ""
-    for choices in (PADDED, CHECKPOINTING, WEIGHTS):
-        base, prefix = dict(best), name
-        for label, change in choices.items():
-            setting = {**plain_setting(job["dtype"]), **base, **change}
-            if setting == best or setting["batch"] > job["step_pairs"]:
-                continue
-            full_name = f"{prefix}, {label}" if prefix else label
-            tried[full_name] = in_process({**job, **setting}) | {"setting": setting}
-            if not name or tried[full_name]["pairs_per_s"] > tried[name]["pairs_per_s"]:
-                best, name = setting, full_name
-    return best, tried
-
-
 def compare(job: Result, probe_pairs: int, rounds: int) -> Result:
     """Look for TRL's best setting, then measure all in turn."""
-    best, tried = find_best({**job, "count": probe_pairs})
+    padded = {name: each for name, each in PADDED.items() if each["batch"] <= job["step_pairs"]}
+    best, tried = find_best(
+        (padded, CHECKPOINTING, WEIGHTS),
+        plain_setting(job["dtype"]),
+        lambda _, setting: measured({**job, **setting, "count": probe_pairs}),
+        "pairs_per_s",
+    )
     found: dict[str, list[Result]] = {kind: [] for kind in KINDS}
     for _ in range(rounds):
         for kind, runs in found.items():
             setting = {"batch": job["our_batch"]} if kind.startswith("ours") else best
-            runs.append(in_process({**job, **setting, "kind": kind}))
+            runs.append(measured({**job, **setting, "kind": kind}))
     figures = {kind: _median(runs) for kind, runs in found.items()}
     ours, trl = figures["ours"], figures["trl"]
     away = [abs(a - b) for a, b in zip(ours.pop("log_probs"), trl.pop("log_probs"), strict=True)]

@@ -17,9 +17,7 @@ import argparse
 import contextlib
 import io
 import json
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,24 +28,27 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from align.settings import LoraSettings, SftSettings
+from benchmarks.stock_trl import (
+    CHECKPOINTING,
+    WEIGHTS,
+    Choices,
+    Result,
+    common_arguments,
+    find_best,
+    in_process,
+    peak_bytes,
+)
 from benchmarks.tables import machine, print_machine, print_table
-
-Result = dict[str, Any]
 
 MODEL = "Qwen/Qwen2.5-Coder-0.5B"
 DATA = "gpteacher_codegen/codegen-instruct.json"
+LEARNING_RATE = 1e-4
 
-PACKINGS: dict[str, Result] = {
+PACKINGS: Choices = {
     "unpacked 4": {"packing": False, "batch": 4},
     "unpacked 16": {"packing": False, "batch": 16},
     "packed 512": {"packing": True, "length": 512},
     "packed 1024": {"packing": True, "length": 1024},
-}
-CHECKPOINTING: dict[str, Result] = {"checkpointing": {"checkpointing": True}}
-WEIGHTS: dict[str, Result] = {
-    "bf16 weights, no autocast": {"dtype": "bfloat16", "autocast": False},
-    "fp32 weights, autocast": {"dtype": "float32", "autocast": True},
-    "fp32 weights, no autocast": {"dtype": "float32", "autocast": False},
 }
 PLAIN: Result = {
     "packing": False,
@@ -113,13 +114,10 @@ def train(job: Mapping[str, Any], profile: bool = False) -> Result:
     tokens = sum(len(row.encoded.input_ids) for row in rows)
     labels = sum(sum(label != -100 for label in row.encoded.labels) for row in rows)
     seconds = times[1] - times[0]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
     result: Result = {
         "tokens_per_s": tokens / seconds,
         "labels_per_s": labels / seconds,
-        "peak_bytes": peak,
+        "peak_bytes": peak_bytes(),
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
     }
     if profile:
@@ -128,29 +126,6 @@ def train(job: Mapping[str, Any], profile: bool = False) -> Result:
         )
         result["bound_tokens_per_s"] = tokens / _least_seconds(trainer, rows, job["step_rows"])
     return result
-
-
-def _common(job: Mapping[str, Any], folder: str) -> Result:
-    return {
-        "output_dir": folder,
-        "num_train_epochs": 1,
-        "learning_rate": 1e-4,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "seed": 0,
-        "train_sampling_strategy": "sequential",
-        "dataloader_pin_memory": False,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": not _gpu(),
-    }
-
-
-def _gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def _ours(
@@ -164,7 +139,8 @@ def _ours(
         batch_rows=job["step_rows"],
         dtype=job["dtype"],
     )
-    arguments = _common(job, folder) | {
+    arguments = common_arguments(folder) | {
+        "learning_rate": LEARNING_RATE,
         "gradient_accumulation_steps": 1,
         "gradient_checkpointing": False,
         "bf16": bool(job["full"]) and job["dtype"] == "bfloat16",
@@ -202,7 +178,8 @@ def _trl(
         batch = min(batch, job["step_rows"])
         accumulate = job["step_rows"] // batch
     arguments = SFTConfig(
-        **_common(job, folder),
+        **common_arguments(folder),
+        learning_rate=LEARNING_RATE,
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=accumulate,
         gradient_checkpointing=job["checkpointing"],
@@ -243,64 +220,36 @@ def _least_seconds(trainer: Any, rows: Sequence[Any], step_rows: int) -> float:
     return work / matmul_rate()
 
 
-def in_process(job: Mapping[str, Any]) -> Result:
-    """Train in a process of its own, so that memory and threads are its own."""
-    command = [sys.executable, "-m", "benchmarks.sft", "--job", json.dumps(job)]
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{job}\n{done.stderr[-3000:]}")
-    result: Result = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def plain_setting(job: Mapping[str, Any]) -> Result:
     """TRL's path without packing or checkpointing, from which the search starts."""
     held = "float32" if job["full"] else job["dtype"]
     return PLAIN | {"dtype": held, "autocast": job["dtype"] == "bfloat16"}
 
 
-def find_best(job: Mapping[str, Any]) -> tuple[Result, dict[str, Result]]:
-    """TRL's fastest setting, one choice after the other, and what each setting reached."""
-    best: Result = {}
-    tried: dict[str, Result] = {}
-    name = ""
-    # Trained weights themselves are float32: in bf16 small updates vanish, and losses differ.
-    kinds = (PACKINGS, CHECKPOINTING) if job["full"] else (PACKINGS, CHECKPOINTING, WEIGHTS)
-    for choices in kinds:
-        base, prefix = dict(best), name
-        for label, change in choices.items():
-            setting = {**plain_setting(job), **base, **change}
-            if setting == best:
-                continue
-            full_name = f"{prefix}, {label}" if prefix else label
-            tried[full_name] = in_process({**job, **setting}) | {"setting": setting}
-            show(full_name, tried[full_name])
-            if not name or tried[full_name]["tokens_per_s"] > tried[name]["tokens_per_s"]:
-                best, name = setting, full_name
-    return best, tried
-
-
-def show(name: str, result: Result) -> None:
-    """One line on stderr while it goes on."""
+def measured(name: str, job: Mapping[str, Any]) -> Result:
+    """Trains in a process of its own, and says how fast it was."""
+    result = in_process("benchmarks.sft", job)
     print(f"{name}: {result['tokens_per_s']:.1f} tokens/s", file=sys.stderr, flush=True)
+    return result
 
 
 def compare(job: Result, probe_rows: int, rounds: int) -> Result:
     """Look for TRL's best setting, then measure both in turn."""
-    best, tried = find_best({**job, "rows": probe_rows})
+    # Trained weights themselves are float32: in bf16 small updates vanish, and losses differ.
+    kinds = (PACKINGS, CHECKPOINTING) if job["full"] else (PACKINGS, CHECKPOINTING, WEIGHTS)
+    best, tried = find_best(
+        kinds,
+        plain_setting(job),
+        lambda name, setting: measured(name, {**job, **setting, "rows": probe_rows}),
+        "tokens_per_s",
+    )
     found: dict[str, list[Result]] = {"trl": [], "ours": []}
     for _ in range(rounds):
         for name, runs in found.items():
-            runs.append(in_process({**job, **(best if name == "trl" else {})}))
-            show(name, runs[-1])
+            runs.append(measured(name, {**job, **(best if name == "trl" else {})}))
     ours, trl = (_median(found[name]) for name in ("ours", "trl"))
     unpacked = best | {"packing": False, "batch": best.get("batch", 4), "checkpointing": False}
-    if best == unpacked:
-        plain = found["trl"][0]
-    else:
-        plain = in_process({**job, **unpacked})
-        show("plain path", plain)
+    plain = found["trl"][0] if best == unpacked else measured("plain path", {**job, **unpacked})
     differences = [abs(a - b) / b for a, b in zip(ours["losses"], plain["losses"], strict=True)]
     return {
         "ours": ours,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run the tests and close with one plain line of counts.
 #
-#   scripts/test.sh [PYTEST ARGUMENT...]
+#   scripts/test.sh [PYTEST ARGUMENT...]      two processes; `-n 0` for one
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${VENV:-.venv}/bin/python
@@ -9,7 +9,7 @@ results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
 scripts/test-sources.sh .state/sources || exit 1
-"$python" -m pytest --junitxml="$results" "$@"
+"$python" -m pytest -n 2 --dist loadgroup --junitxml="$results" "$@"
 status=$?
 
 if [[ ${ALIGN_SANDBOX_ENGINE:-} == namespaces ]]; then echo "docker: not tested"; fi

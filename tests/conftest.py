@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,27 @@ class RecordingContext:
     def progress(self, title: str, total: int | None) -> Iterator[RecordingBar]:
         del title, total
         yield RecordingBar()
+
+
+def pytest_configure() -> None:
+    """Gives each of several test processes cores of its own: threads that share one only wait."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        cores = sorted(os.sched_getaffinity(0))
+        each = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        os.sched_setaffinity(0, cores[int(worker[2:]) :: each] or cores)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps together what shares a server, an engine or a module's fixtures."""
+    for item in items:
+        group = item.path.stem
+        if "live_servers" in getattr(item, "fixturenames", ()):
+            group = "live"
+        elif item.path.parent.name == "sandbox":
+            group = "sandbox"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture

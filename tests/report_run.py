@@ -223,10 +223,13 @@ def make_judge_and_pairs(folder: Path, chance: random.Random) -> None:
         folder,
         "judge.r1",
         counts={"judged": 40, "ok": 35, "parse_error": 5},
-        details={"auroc": auroc, "statuses": {"ok": 35, "parse_error": 5}},
+        details={
+            "auroc": auroc,
+            "statuses": {"ok": 35, "parse_error": 5},
+            "kin": "the policy was made from the judge, tiny/model",
+        },
         settings={"model": None, "rubric": "code_quality"},
         seconds=48.0,
-        model="start-weights",
     )
     pairs = [
         {

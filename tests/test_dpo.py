@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +179,38 @@ def test_a_reference_that_is_not_the_policy_stops_the_training(
     monkeypatch.setattr(stage, "lora_config", not_fresh)
     with pytest.raises(TrainingError, match="ln 2"):
         train("dpo", FAST, {"model": model, "pairs": pairs}, tmp_path / "o")
+
+
+def test_two_processes_train_as_one(model: Path, pairs: Path, tmp_path: Path) -> None:
+    """Each takes every second batch: two of one batch are one process with two."""
+    settings = {**FAST, "dtype": "float32", "epochs": 2.0, "save_steps": 4}
+    curves = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc-per-node={processes}", "--module", "align.cli", "dpo"]
+        command += ["--model", str(model), "--pairs", str(pairs), "--out", str(out), "--seed", "1"]
+        for name, value in {**settings, "accumulate": 2 // processes}.items():
+            command += ["--set", f"{name}={value}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        manifest = json.loads((out / "manifest.json").read_text())
+        curves.append([point["loss"] for point in manifest["details"]["curve"]])
+        assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["adapter", "model"]
+    assert len(curves[0]) == 6
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+
+
+def test_one_process_of_two_that_fails_ends_both(model: Path, tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "pairs.jsonl", [{"prompt": "no pair"}])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["--module", "align.cli", "dpo", "--model", str(model), "--pairs", str(pairs)]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert "a pair needs `prompt`" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -112,7 +113,7 @@ def test_several_seeds_of_a_checkpoint_are_one_side() -> None:
         )
         return {"benchmarks": {"x": score("x", rows, verdicts, {"seed": len(right)})}}
 
-    found = compare_results([result("a"), result("a", "b")], [result("a", "b"), result("b")], "x")
+    found = compare_results([result("a"), result("a", "b")], [result("a", "b"), result("b")], ["x"])
     assert (found.before, found.after) == (pytest.approx(0.5), pytest.approx(0.5))
     assert (found.wins, found.losses) == (("b",), ("a",))
 
@@ -229,9 +230,10 @@ def test_old_answers_are_scored_again_compared_and_exported(tmp_path: Path) -> N
     assert codes["s0-0"]["code"] == "def f(x):\n    return 0"
     assert codes["s0-0"]["extractor"] != "of old"
 
-    done = align("eval", "compare", before, after)
+    done = align("eval", "compare", before, after, "--together")
     assert done.returncode == 0, done.stderr
     text = " ".join(done.stderr.split())
+    assert re.search(r"together .? 3 ", text)
     assert "33.3%" in text and "66.7%" in text and "+33.3" in text
     assert "won (2): t1, t2" in text and "lost (1): t0" in text
 
@@ -297,4 +299,4 @@ def test_a_result_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="can't be read as an evaluation's result"):
         read_result(tmp_path)
     with pytest.raises(InputError, match="no benchmark x"):
-        compare_results([{"benchmarks": {}}], [{"benchmarks": {}}], "x")
+        compare_results([{"benchmarks": {}}], [{"benchmarks": {}}], ["x"])

@@ -137,11 +137,11 @@ def test_results_under_different_settings_are_not_compared() -> None:
 
     one = result(weights_sha="1", model="a", max_tokens=400)
     other = result(weights_sha="2", model="b", max_tokens=400, seed=3)
-    assert compare_results([one], [other, other], "humaneval").n == 1
+    assert compare_results([one], [other, other], ["humaneval"]).n == 1
     with pytest.raises(InputError, match="different extractor, max_tokens"):
-        compare_results([one], [result(max_tokens=300, extractor="x")], "humaneval")
+        compare_results([one], [result(max_tokens=300, extractor="x")], ["humaneval"])
     with pytest.raises(InputError, match="no benchmark held_out"):
-        compare_results([one], [one], "held_out")
+        compare_results([one], [one], ["held_out"])
 
 
 # ------------------------------------------------------------------------------- benchmarks
@@ -342,7 +342,7 @@ def test_an_evaluation_says_what_the_model_solves_and_under_which_conditions(
     verdicts = list(read_shards(tmp_path / "out" / "verdicts"))
     assert {row["sample_id"] for row in verdicts} == samples.keys()
     assert len({row["verdict_id"] for row in verdicts}) == 6
-    assert compare_results([result], [result], "held_out").p_value == 1.0
+    assert compare_results([result], [result], ["held_out"]).p_value == 1.0
 
 
 @pytest.mark.engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from align import rows as schemas
 from align.artifacts import Identity, write_parquet
 from align.judging import run as judge
+from align.manifest import CALIBRATION
 from align.settings import JudgeSettings
 from align.stage import Output
 from tests.conftest import RecordingContext
@@ -79,3 +81,29 @@ def test_a_judge_decides_what_execution_leaves_open(server: FaultServer, tmp_pat
     by_execution = {("a", "c"), ("b", "c")}
     assert long_names["exec_strict"] == short_names["exec_strict"] == by_execution
     assert wrong_ones == {"exec_strict": by_execution}
+
+
+def test_a_judge_of_the_policys_family_stands_in_the_card(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.opinion = lambda messages: {"3": 1.0}
+    policy = {"model": "Qwen/Qwen2.5-Coder-0.5B", "weights_sha": "w", "adapter_sha": None}
+    samples = [{**sample(name, code), "policy": policy} for name, code in (("a", GOOD), ("c", BAD))]
+    verdicts = [verdict("a", "accepted"), verdict("c", "wrong_answer")]
+    write_parquet(tmp_path / "samples.parquet", samples, schemas.SAMPLE)
+    write_parquet(tmp_path / "verdicts.parquet", verdicts, schemas.VERDICT)
+    task = {"task_id": "t", "messages": [{"role": "user", "content": "add one"}]}
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(task), encoding="utf-8")
+    names = {"samples": "samples.parquet", "verdicts": "verdicts.parquet", "tasks": "tasks.jsonl"}
+    inputs = {name: tmp_path / file for name, file in names.items()}
+    for model, kin in (("org/Granite-8B", False), ("Qwen/Qwen3-Coder-30B", True)):
+        folder = tmp_path / model.replace("/", "-")
+        folder.mkdir()
+        context = RecordingContext()
+        settings = JudgeSettings(endpoint=server.url, model=model)
+        judge(settings, inputs, Output(folder, Identity("judge", "c")), context)
+        assert any("of the policy's own family (qwen)" in text for text in context.warnings) == kin
+        shutil.copy(folder / CALIBRATION, folder / f"judgements.{CALIBRATION}")
+        build(folder, samples, verdicts, tables={"judgements": folder / "judgements"})
+        card = (folder / "out" / "README.md").read_text(encoding="utf-8")
+        assert ("of the policy's own family (qwen)" in card) == kin

@@ -251,7 +251,7 @@ def test_weak_isolation_and_a_related_judge_stand_at_the_top(full_page: str) -> 
     top = text[: text.index("Greedy pass@1")]
     assert "Weaker isolation: ns" in top
     assert "520 of 520 programs" in top
-    assert "The judge is the checkpoint that this run started from" in top
+    assert "The policy was made from the judge, tiny/model." in top
 
 
 def test_full_isolation_and_a_foreign_judge_raise_no_caution(tmp_path: Path) -> None:
@@ -259,15 +259,13 @@ def test_full_isolation_and_a_foreign_judge_raise_no_caution(tmp_path: Path) -> 
     row = verdict("s-1", "t/1", "accepted") | {"isolation": "container+ns", "engine": "docker"}
     table(folder / "verify.r1/verdicts", schemas.VERDICT, "verdict_id", [row])
     stage(folder, "verify.r1", details={"outcomes": {"accepted": 1}})
-    stage(folder, "dpo.r1", model="x")
-    write_json(folder / "dpo.r1/model/config.json", {"model_type": "qwen2"})
     scored = {"judgement_id": "j", "sample_id": "s-1", "status": "ok", "score": 0.5, "judge": "j"}
     table(folder / "judge.r1/judgements", schemas.JUDGEMENT, "judgement_id", [scored])
     stage(folder, "judge.r1", settings={"model": "org/Granite-8B"}, model="other")
     assert cautions(collect(folder)) == []
     kin = tmp_path / "kin"
     shutil.copytree(folder, kin)
-    stage(kin, "judge.r1", settings={"model": "Qwen/Qwen2.5-Coder-7B"}, model="other")
+    stage(kin, "judge.r1", settings={"model": "org/Granite-8B"}, details={"kin": "a relative"})
     assert [heading for heading, _ in cautions(collect(kin))] == [
         "The judge is a relative of the policy"
     ]

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from align.errors import ArtifactError, InputError, TrainingError
+from align.alone import do_stage
+from align.errors import ArtifactError, InputError, RecipeError, TrainingError
 from align.lora import untrained_rows
 from align.settings import SftSettings
 from align.sft.rows import read_source
@@ -399,5 +400,5 @@ def test_several_processes_are_refused(
     model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="trains in one process"):
-        train("sft", FAST, {"model": model, "data": rows}, tmp_path / "o")
+    with pytest.raises(RecipeError, match="sft stage runs in one process, and 2 were started"):
+        do_stage("sft", SftSettings(), {"model": model, "data": rows}, tmp_path / "o")

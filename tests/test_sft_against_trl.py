@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.sft import in_process, plain_setting
+from benchmarks.sft import measured, plain_setting
 from tests.tiny import build_tiny_model
 
 
@@ -36,8 +36,8 @@ def test_every_step_s_loss_is_that_of_trl_s_plain_path(
         "full": full,
         "dtype": dtype,
     }
-    ours = in_process(job)
-    plain = in_process({**job, **plain_setting(job)})
+    ours = measured("ours", job)
+    plain = measured("plain", {**job, **plain_setting(job)})
     assert len(ours["losses"]) == 3
     assert ours["losses"] == pytest.approx(plain["losses"], rel=close)
     assert ours["peak_bytes"] > 0

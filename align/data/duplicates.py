@@ -60,12 +60,13 @@ def similarity(left: Uint64s, right: Uint64s) -> float:
     return common / (len(left) + len(right) - common)
 
 
-def band_keys(prompt: Uint64s, answer: Uint64s) -> Uint64s:
-    """Returns the keys of shape (_BANDS,); rows that share one are candidates."""
-    keys = np.zeros(_BANDS, dtype=np.uint64)
+def band_keys(prompt: Uint64s, answer: Uint64s, bands: int = _BANDS) -> Uint64s:
+    """Returns the keys of shape (bands,); rows that share one are candidates."""
+    keys = np.zeros(bands, dtype=np.uint64)
+    multiply, add = _HASH_FACTORS[: bands * _ROWS], _HASH_OFFSETS[: bands * _ROWS]
     for side, factors in zip((prompt, answer), _BAND_FACTORS, strict=True):
-        hashes = (side[:, None] * _HASH_FACTORS + _HASH_OFFSETS) >> _SHIFT
-        lowest = hashes.min(axis=0).reshape(_BANDS, _ROWS)
+        hashes = (side[:, None] * multiply + add) >> _SHIFT
+        lowest = hashes.min(axis=0).reshape(bands, _ROWS)
         keys = (keys ^ (keys >> _SHIFT)) * factors[0] + (lowest * factors).sum(axis=1)
     return keys
 

@@ -19,6 +19,7 @@ from trl import DPOConfig
 from align.attention import keep_rows_apart
 from align.chat import Tokenizer
 from align.dpo.batches import collate, dataset
+from align.dpo.kto import build_kto_trainer
 from align.dpo.pairs import TokenPair, choose_pairs, hold_out, read_pairs
 from align.dpo.reference import reference_identity, reference_log_probs
 from align.dpo.trainer import PackedDpoTrainer
@@ -32,9 +33,10 @@ from align.metrics import Reporter, curve, metric_callbacks
 from align.settings import DpoSettings
 from align.stage import Context, Output, Summary
 from align.training import (
-    check_devices,
+    ResumableTrainer,
     finish,
     finished,
+    join_processes,
     last_point,
     load_model,
     load_tokenizer,
@@ -62,7 +64,7 @@ def run(
     """
     if done := finished(out):
         return done
-    check_devices()
+    join_processes()
     if "model" not in inputs or "pairs" not in inputs:
         raise InputError("dpo needs a `model` and a table of `pairs`")
     parent = inputs["model"]
@@ -81,17 +83,25 @@ def run(
     point = last_point(out)
     arguments = trainer_arguments(settings, out, seed, checkpointing)
     arguments["eval_on_start"] = bool(held_out) and point is None
-    trainer = build_trainer(
-        settings,
-        parent,
-        inputs.get("reference", parent),
-        tokenizer,
-        pairs,
-        held_out,
-        arguments,
-        [reporter, Watch(settings, context), *metric_callbacks(settings, out)],
-        context,
-    )
+    reference = inputs.get("reference", parent)
+    callbacks = [reporter, *metric_callbacks(settings, out)]
+    trainer: ResumableTrainer
+    if settings.loss == "kto":
+        trainer = build_kto_trainer(
+            settings, parent, reference, tokenizer, pairs, arguments, callbacks
+        )
+    else:
+        trainer = build_trainer(
+            settings,
+            parent,
+            reference,
+            tokenizer,
+            pairs,
+            held_out,
+            arguments,
+            [*callbacks, Watch(settings, context)],
+            context,
+        )
     try:
         trainer.train(resume_from_checkpoint=point)
     finally:
@@ -108,7 +118,7 @@ def run(
         "curve": steps,
         "start": steps[0],
         "end": steps[-1],
-        **watched(trainer.state.log_history, settings),
+        **({} if settings.loss == "kto" else watched(trainer.state.log_history, settings)),
         "stopped_early": trainer.state.global_step < trainer.state.max_steps,
         "seed": seed,
     }

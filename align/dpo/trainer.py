@@ -55,6 +55,7 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
         arXiv:2404.19733), all of them, whatever the preference loss weighs.
         """
         settings = self._settings
+        assert settings.loss != "kto"
         scores = label_scores(model, inputs)
         log_probs, rows = scores.log_probs, inputs["rows"]
         shifts = log_probs - inputs["reference"]

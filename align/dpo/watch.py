@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from align.metrics import kept
+from align.processes import world_size
 from align.settings import DpoSettings
 from align.stage import Context
 
@@ -23,6 +24,7 @@ METRICS = {
     "shifts/chosen": "shift_chosen",
     "shifts/rejected": "shift_rejected",
     "entropy": "entropy",
+    "kl": "kl",
     "learning_rate": "lr",
 }
 HELD_OUT = {f"eval_{name}": kept_as for name, kept_as in METRICS.items() if name != "learning_rate"}
@@ -214,7 +216,7 @@ def out_of_patience(losses: Sequence[float], patience: int | None) -> bool:
 
 def pairs_a_step(settings: DpoSettings) -> int:
     """Returns how many pairs an optimiser step trains on."""
-    return settings.batch_pairs * settings.accumulate
+    return settings.batch_pairs * settings.accumulate * world_size()
 
 
 def watched(history: Sequence[Mapping[str, Any]], settings: DpoSettings) -> dict[str, Any]:

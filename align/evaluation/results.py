@@ -112,20 +112,32 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def compare_results(
-    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], benchmark: str
+    before: Sequence[Mapping[str, Any]],
+    after: Sequence[Mapping[str, Any]],
+    benchmarks: Sequence[str],
 ) -> Comparison:
-    """Compares two checkpoints on one benchmark, problem by problem.
+    """Compares two checkpoints problem by problem.
 
     Args:
         before: The first one's `result.json`, one a seed.
         after: The second one's.
-        benchmark: Its name.
+        benchmarks: Names of those whose problems count, all alike.
 
     Raises:
-        InputError: One lacks the benchmark, or they were made under different settings.
+        InputError: One lacks a benchmark, or they were made under different settings.
     """
+    sides: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    for benchmark in benchmarks:
+        results = _comparable([*before, *after], benchmark)
+        for side, own in zip(sides, (results[: len(before)], results[len(before) :]), strict=True):
+            side.update(solved_by_problem(own))
+    return compare_rates(*sides)
+
+
+def _comparable(everything: Sequence[Mapping[str, Any]], benchmark: str) -> list[Any]:
+    """Returns what all results say of a benchmark, if they were made under the same settings."""
     results = []
-    for result in (*before, *after):
+    for result in everything:
         if benchmark not in result["benchmarks"]:
             raise InputError(f"a result holds no benchmark {benchmark}: evaluate it first")
         results.append(result["benchmarks"][benchmark])
@@ -139,9 +151,7 @@ def compare_results(
                 f"{benchmark}: the results were made with different {', '.join(different)}; "
                 "evaluate all of them under the same settings"
             )
-    return compare_rates(
-        solved_by_problem(results[: len(before)]), solved_by_problem(results[len(before) :])
-    )
+    return results
 
 
 def _conditions(result: Mapping[str, Any]) -> dict[str, Any]:

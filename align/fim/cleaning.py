@@ -60,7 +60,7 @@ class Cleaner:
         if self._threshold is None:
             return None
         own = shingles(tokens_of(text))
-        keys = [int(key) for key in band_keys(own, _ONE_SIDE)[:_BANDS]]
+        keys = band_keys(own, _ONE_SIDE, _BANDS).tolist()
         tried = set()
         for band, key in zip(self._bands, keys, strict=True):
             other = band.setdefault(key, number)

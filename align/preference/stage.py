@@ -42,7 +42,8 @@ def run(
             "these samples' verdicts"
         )
     tally = Tally()
-    calibration = _figures(facts_beside(inputs.get("judgements")))
+    of_judge = facts_beside(inputs.get("judgements"))
+    calibration = _figures(of_judge)
     unfit = _below_floors(settings, calibration)
     for rule, reason in unfit.items():
         context.warn(f"{rule} makes no pair: {reason}")
@@ -89,6 +90,7 @@ def run(
         "mean_length_delta": lengths["mean_delta"],
         "lengths": lengths,
         "judge": calibration,
+        "judge_kin": of_judge.get("kin"),
         "decontaminated_against": facts_beside(inputs.get("tasks")).get("decontaminated_against"),
     }
     write_atomic(out.path / "README.md", pair_card(pairs, details).encode())

@@ -7,7 +7,6 @@ was begun but is not done counts as not there, because its tables are not whole.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from align.report.evaluations import Evaluation, in_order, read_evaluation
 from align.report.stages import STAGES, Stage, events_of, find_rows, rows_of, stages_of
 
 _EXAMPLES = 3
-_NO_FAMILY = ("", "model", "checkpoint", "start")
 
 
 @dataclass(frozen=True)
@@ -241,35 +239,7 @@ def _judging(done: Mapping[str, Stage]) -> Judging | None:
         auroc = None
     model = stage.settings.get("model")
     name = Path(str(model)).name if model else judge
-    return Judging(name, rubric, statuses, scores, auroc, _kinship(stage, done))
-
-
-def _kinship(judge: Stage, done: Mapping[str, Stage]) -> str | None:
-    """Says in which way the judge is related to the policy; None where no sign of it is found."""
-    name = judge.settings.get("model")
-    starts = {
-        stage.manifest["inputs"].get("model")
-        for stage in done.values()
-        if stage.manifest and stage.id in ("eval.start", "sft.coarse")
-    }
-    used = judge.manifest["inputs"].get("model") if judge.manifest else None
-    if (used is not None and used in starts) or not name:
-        return "the judge is the checkpoint that this run started from"
-    kinds = set()
-    for stage in done.values():
-        config = stage.folder / "model" / "config.json"
-        if config.is_file():
-            kinds.add(_family(str(json.loads(config.read_text("utf-8")).get("model_type", ""))))
-    family = _family(Path(str(name)).name)
-    if family in kinds and family not in _NO_FAMILY:
-        return f"the judge, {Path(str(name)).name}, is of the policy's own family ({family})"
-    return None
-
-
-def _family(name: str) -> str:
-    """Returns the leading letters of a model's name or type: `Qwen2.5-Coder` is `qwen`."""
-    found = re.match(r"[a-z]+", name.lower())
-    return found[0] if found else ""
+    return Judging(name, rubric, statuses, scores, auroc, stage.details.get("kin"))
 
 
 def _pairs(done: Mapping[str, Stage]) -> list[ExamplePair]:

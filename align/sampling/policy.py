@@ -1,4 +1,4 @@
-"""What identifies a policy: its folder's name, the hash of its weights, its tokenizer."""
+"""What identifies a policy: what it was made from, the hash of its weights, its tokenizer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, cast
 from align.chat import Tokenizer
 from align.checkpoint import check_checkpoint, weights_sha
 from align.errors import CheckpointError
+from align.lineage import origin
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Policy:
     weights_sha: str
 
     def row(self) -> dict[str, Any]:
-        """Returns the `policy` column of a sample; served checkpoints are merged."""
-        return {"model": self.folder.name, "weights_sha": self.weights_sha, "adapter_sha": None}
+        """Returns the `policy` column of a sample; `model` is what training started from."""
+        made_from = origin(self.folder)["name"]
+        return {"model": made_from, "weights_sha": self.weights_sha, "adapter_sha": None}
 
 
 def load_policy(folder: Path) -> Policy:

@@ -11,6 +11,7 @@ from align.settings.base import Positive, Settings, Share
 
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 PreferenceLoss = Literal["sigmoid", "robust", "ipo", "hinge", "sigmoid_norm"]
+_NOT_OF_KTO = ("nll_weight", "ld_alpha", "weighting", "focus", "mask_end", "held_out")
 
 
 class LoraSettings(Settings):
@@ -89,10 +90,10 @@ class SftSettings(Settings):
 class DpoSettings(Settings):
     """Direct preference optimisation."""
 
-    loss: PreferenceLoss = Field(
+    loss: PreferenceLoss | Literal["kto"] = Field(
         default="sigmoid",
-        description="sigmoid (DPO), robust (some labels are wrong), ipo, hinge, or sigmoid_norm "
-        "(log-ratios a token: for answers of unequal length)",
+        description="sigmoid (DPO), robust (some labels are wrong), ipo, hinge, sigmoid_norm "
+        "(log-ratios a token: for answers of unequal length), or kto (each answer on its own)",
     )
     beta: Annotated[float, Field(gt=0)] = Field(
         default=0.1, description="strength of the pull to the reference; sigmoid_norm wants 2 to 5"
@@ -101,7 +102,8 @@ class DpoSettings(Settings):
         default=0.0, description="share of wrong labels that the robust loss reckons with"
     )
     nll_weight: Annotated[float, Field(ge=0)] = Field(
-        default=0.2, description="weight of the chosen answers' likelihood (RPO's anchor)"
+        default=0.2,
+        description="weight of the chosen answers' likelihood (RPO's anchor; kto has none)",
     )
     ld_alpha: Share | None = Field(
         default=None,
@@ -165,6 +167,13 @@ class DpoSettings(Settings):
                 "the robust loss, and it alone, needs a label_smoothing over 0: the share of pairs "
                 "that are the wrong way round"
             )
+        changed = [
+            name
+            for name in _NOT_OF_KTO
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.loss == "kto" and changed:
+            raise ValueError(f"kto knows no {', '.join(changed)}: leave it out")
         if self.held_out == 0 and (self.patience is not None or self.watch_samples):
             raise ValueError(
                 "patience and watch_samples look at held-out pairs: set held_out, e.g. to 0.05"

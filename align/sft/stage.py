@@ -32,9 +32,9 @@ from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.training import (
     ResumableTrainer,
-    check_devices,
     finish,
     finished,
+    join_processes,
     last_point,
     load_model,
     load_tokenizer,
@@ -125,7 +125,7 @@ def run(
     """
     if done := finished(out):
         return done
-    check_devices()
+    join_processes()
     parent = inputs.get("model")
     if parent is None or len(inputs) < 2:
         raise InputError("sft needs a `model` and at least one table of rows")
