@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_ASCII_TOKEN = re.compile(_TOKEN.pattern, re.ASCII)  # the same of such text, and a third faster
 
 
 def words_of(text: str) -> list[str]:
@@ -20,7 +21,7 @@ def words_of(text: str) -> list[str]:
 
 def tokens_of(text: str) -> list[str]:
     """Returns words and single marks in lower case: `a + b` and `a - b` are not the same."""
-    return _TOKEN.findall(text.lower())
+    return (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text.lower())
 
 
 @dataclass(frozen=True)
