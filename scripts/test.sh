@@ -9,7 +9,7 @@ results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
 scripts/test-sources.sh .state/sources || exit 1
-"$python" -m pytest -n 2 --dist loadgroup --junitxml="$results" "$@"
+"$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --junitxml="$results" "$@"
 status=$?
 
 if [[ ${ALIGN_SANDBOX_ENGINE:-} == namespaces ]]; then echo "docker: not tested"; fi

@@ -67,16 +67,9 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, cores[int(worker[2:]) :: each] or cores)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps together what shares a server, an engine or a module's fixtures."""
-    for item in items:
-        group = item.path.stem
-        if "live_servers" in getattr(item, "fixturenames", ()):
-            group = "live"
-        elif item.path.parent.name == "sandbox":
-            group = "sandbox"
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Begins with the longest file, so that no process waits for another at the end."""
+    items.sort(key=lambda item: item.path.stem != "test_end_to_end")
 
 
 @pytest.fixture
