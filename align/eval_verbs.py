@@ -185,17 +185,17 @@ def compare(
     """
     from align.evaluation.results import compare_results
 
-    sides = [[_result(Path(name)) for name in side.split(",")] for side in (before, after)]
+    first, second = ([_result(Path(name)) for name in side.split(",")] for side in (before, after))
     shared = [
         name
-        for name in sides[0][0]["benchmarks"]
-        if all(name in result["benchmarks"] for side in sides for result in side)
+        for name in first[0]["benchmarks"]
+        if all(name in result["benchmarks"] for result in (*first, *second))
     ]
     names = bench.split(",") if bench else shared
     if not names:
         raise InputError("the results have no benchmark in common")
-    compared = {name: compare_results(*sides, [name]) for name in names}
-    pooled = {"together": compare_results(*sides, names)} if together else {}
+    compared = {name: compare_results(first, second, [name]) for name in names}
+    pooled = {"together": compare_results(first, second, names)} if together else {}
     table = Table("benchmark", "problems", "before", "after", "difference", "95% interval", "p")
     for name, c in {**compared, **pooled}.items():
         low, high = c.interval

@@ -52,10 +52,12 @@ def shingles(words: Sequence[str]) -> Uint64s:
     grams = np.zeros(count, dtype=np.uint64)
     for offset, factor in enumerate(_GRAM_FACTORS):
         grams += codes[offset : offset + count] * factor
-    grams = np.sort(grams ^ (grams >> np.uint64(29)))  # faster than np.unique, which hashes
+    grams ^= grams >> np.uint64(29)
+    grams.sort()  # faster than np.unique, which hashes
     first = np.ones(count, dtype=bool)
     np.not_equal(grams[1:], grams[:-1], out=first[1:])
-    return grams[first]
+    unique: Uint64s = grams[first]
+    return unique
 
 
 def similarity(left: Uint64s, right: Uint64s) -> float:
