@@ -7,14 +7,13 @@ tokens.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
@@ -95,39 +94,6 @@ class _Grams:
             start += len(run) + 1
 
 
-class _Bags:
-    """How many letters each of many texts has in common with another text, whatever their order.
-
-    A letter's first occurrence in a text is matched by the first in the other, its second by the
-    second, and so on.
-
-    Attributes:
-        lengths: Of the texts, int64.
-    """
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.lengths = np.array([len(text) for text in texts])
-        self._starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
-        self._letters = _codes("".join(texts))
-        seen: Counter[tuple[int, str]] = Counter()
-        earlier = []
-        for number, text in enumerate(texts):
-            for letter in text:
-                earlier.append(seen[number, letter])
-                seen[number, letter] += 1
-        self._earlier = np.array(earlier)
-
-    def common(self, text: str) -> NDArray[np.int64]:
-        """Returns the number of common letters, of shape (texts,)."""
-        counts = np.bincount(_codes(text), minlength=int(self._letters.max()) + 1)
-        matched = counts[self._letters] > self._earlier
-        return np.add.reduceat(matched, self._starts, dtype=np.int64)
-
-
-def _codes(text: str) -> NDArray[np.uint32]:
-    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-
-
 class BenchmarkIndex:
     """The n-grams, texts and function heads of benchmarks.
 
@@ -150,7 +116,6 @@ class BenchmarkIndex:
         self._heads: dict[str, list[tuple[int, Definition]]] = defaultdict(list)
         self._texts: list[str] = []
         self._text_problems: list[int] = []
-        self._bags: _Bags | None = None
 
     def add_benchmark(self, name: str, table: Path | None = None) -> None:
         """Takes in every problem of a benchmark: a table, or one that is known by its name.
@@ -167,7 +132,6 @@ class BenchmarkIndex:
 
     def add_problem(self, benchmark: str, problem: str, row: Mapping[str, Any]) -> None:
         """Takes in all texts of one problem's row; columns named `test...` for n-grams only."""
-        self._bags = None  # made when it is first needed
         number = len(self._problems)
         self._problems.append((benchmark, problem))
         tests = " ".join(_texts({key: row[key] for key in row if key.startswith("test")}))
@@ -218,24 +182,19 @@ class BenchmarkIndex:
         letters = self._words.known_letters(side.words)
         if len(letters) < self._lcs_words:
             return {}
-        bags = self._bags = self._bags or _Bags(self._texts)
-        shorter = np.minimum(bags.lengths, len(side.words))
-        least = np.maximum(self._lcs_words, self._lcs_share * shorter)
-        # Order aside, both must have so many words in common: few texts are left to compare.
-        places = np.flatnonzero(bags.common(letters) >= least)
-        if not len(places):
-            return {}
         scores = process.cdist(
             [letters],
-            [self._texts[place] for place in places],
+            self._texts,
             scorer=LCSseq.similarity,
             score_cutoff=self._lcs_words,
             dtype=np.int32,
         )[0]
         found: dict[tuple[str, int], str] = {}
-        for place, common in zip(places.tolist(), scores.tolist(), strict=True):
-            if common >= least[place]:
-                evidence = f"{common} words of {shorter[place]} in the same order"
+        for place in np.flatnonzero(scores):
+            common = int(scores[place])
+            shorter = min(len(self._texts[place]), len(side.words))
+            if common >= self._lcs_share * shorter:
+                evidence = f"{common} words of {shorter} in the same order"
                 found.setdefault(("lcs", self._text_problems[place]), evidence)
         return found
 
