@@ -44,7 +44,7 @@ FIM_STOPS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>",
 QWEN_SCRIPT_SYSTEM = "You are a helpful assistant."
 """The system prompt that Qwen2.5-Coder's published script puts where there is none."""
 
-_SHORT = 64
+_SHORT = 128
 """Characters up to which a text may be the template's own words."""
 
 Message = Mapping[str, str]
