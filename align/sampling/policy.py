@@ -20,16 +20,17 @@ class Policy:
         folder: Where it lies.
         tokenizer: Its tokenizer.
         weights_sha: Hash of the weight files.
+        made_from: Name of the model that training started from.
     """
 
     folder: Path
     tokenizer: Tokenizer
     weights_sha: str
+    made_from: str | None
 
     def row(self) -> dict[str, Any]:
         """Returns the `policy` column of a sample; `model` is what training started from."""
-        made_from = origin(self.folder)["name"]
-        return {"model": made_from, "weights_sha": self.weights_sha, "adapter_sha": None}
+        return {"model": self.made_from, "weights_sha": self.weights_sha, "adapter_sha": None}
 
 
 def load_policy(folder: Path) -> Policy:
@@ -45,4 +46,5 @@ def load_policy(folder: Path) -> Policy:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"the tokenizer in {folder} can't be read: {error}") from error
-    return Policy(folder, cast(Tokenizer, tokenizer), weights_sha(folder))
+    made_from = origin(folder)["name"]
+    return Policy(folder, cast(Tokenizer, tokenizer), weights_sha(folder), made_from)
