@@ -31,13 +31,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.stock_trl import (
     CHECKPOINTING,
-    WEIGHTS,
     Choices,
     Result,
     common_arguments,
     find_best,
     in_process,
     peak_bytes,
+    weight_choices,
 )
 from benchmarks.tables import machine, print_machine, print_table
 
@@ -87,6 +87,7 @@ def train(job: Mapping[str, Any]) -> Result:
     """Train once in this process."""
     import torch
 
+    from align.dpo.order import PromptOrder
     from align.dpo.pairs import read_pairs
     from align.training import load_tokenizer
 
@@ -94,7 +95,10 @@ def train(job: Mapping[str, Any]) -> Result:
     model = Path(job["model"])
     tokenizer: Any = load_tokenizer(model)
     found = read_pairs(Path(job["pairs"]), tokenizer, job["max_length"])
-    pairs = found.rows[: job["count"]]
+    pairs = found.rows
+    if job["group_prompts"]:
+        pairs = [pairs[n] for n in PromptOrder([tuple(p.prompt_ids) for p in pairs], seed=0)]
+    pairs = pairs[: job["count"]]
     clock, training = Clock(), Clock()
     make = _ours if job["kind"].startswith("ours") else _trl
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -226,7 +230,7 @@ def compare(job: Result, probe_pairs: int, rounds: int) -> Result:
     """Look for TRL's best setting, then measure all in turn."""
     padded = {name: each for name, each in PADDED.items() if each["batch"] <= job["step_pairs"]}
     best, tried = find_best(
-        (padded, CHECKPOINTING, WEIGHTS),
+        (padded, CHECKPOINTING, weight_choices(job["dtype"])),
         plain_setting(job["dtype"]),
         lambda _, setting: measured({**job, **setting, "count": probe_pairs}),
         "pairs_per_s",
@@ -300,6 +304,9 @@ def main() -> None:
     parser.add_argument("--probe-pairs", type=int, default=16, help="for each of TRL's settings")
     parser.add_argument("--step-pairs", type=int, default=8, help="pairs of an optimiser step")
     parser.add_argument("--our-batch", type=int, default=4, help="pairs that we pack together")
+    parser.add_argument(
+        "--group-prompts", action="store_true", help="all take a prompt's pairs one after another"
+    )
     parser.add_argument("--max-length", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -320,6 +327,7 @@ def main() -> None:
         "count": options.count,
         "step_pairs": options.step_pairs,
         "our_batch": options.our_batch,
+        "group_prompts": options.group_prompts,
         "max_length": options.max_length,
         "threads": options.threads,
         "dtype": compute_dtype(options.dtype),

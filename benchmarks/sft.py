@@ -30,13 +30,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from align.settings import LoraSettings, SftSettings
 from benchmarks.stock_trl import (
     CHECKPOINTING,
-    WEIGHTS,
     Choices,
     Result,
     common_arguments,
     find_best,
     in_process,
     peak_bytes,
+    weight_choices,
 )
 from benchmarks.tables import machine, print_machine, print_table
 
@@ -236,9 +236,9 @@ def measured(name: str, job: Mapping[str, Any]) -> Result:
 def compare(job: Result, probe_rows: int, rounds: int) -> Result:
     """Look for TRL's best setting, then measure both in turn."""
     # Trained weights themselves are float32: in bf16 small updates vanish, and losses differ.
-    kinds = (PACKINGS, CHECKPOINTING) if job["full"] else (PACKINGS, CHECKPOINTING, WEIGHTS)
+    weights = {} if job["full"] else weight_choices(job["dtype"])
     best, tried = find_best(
-        kinds,
+        (PACKINGS, CHECKPOINTING, weights),
         plain_setting(job),
         lambda name, setting: measured(name, {**job, **setting, "rows": probe_rows}),
         "tokens_per_s",

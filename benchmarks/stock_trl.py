@@ -21,6 +21,11 @@ WEIGHTS: Choices = {
 }
 
 
+def weight_choices(dtype: str) -> Choices:
+    """How weights may be held and computed with; emulated bfloat16 is not worth a try."""
+    return WEIGHTS if dtype == "bfloat16" else {}
+
+
 def common_arguments(folder: str) -> Result:
     """What both sides' trainers are told: one pass in the given order, each step logged."""
     return {

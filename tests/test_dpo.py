@@ -6,15 +6,19 @@ import json
 import math
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.chat import encode_chat, encode_prompt
-from align.dpo.batches import pack_pairs
+from align.dpo.batches import collate, pack_pairs
+from align.dpo.order import PromptOrder
 from align.dpo.pairs import read_pairs
 from align.errors import InputError, TrainingError
 from align.losses import add_loss_head, label_scores
@@ -115,16 +119,63 @@ def test_training_ids_are_those_of_chat_and_of_inference(model: Path, pairs: Pat
         assert tokenizer.decode(ids).endswith("<|im_end|>")
 
 
+def pairs_of_prompts(path: Path, prompts: int, each: int) -> Path:
+    rows = [
+        pair(prompt, f"return {prompt} + {number}") | {"pair_id": f"p{number}-{prompt}"}
+        for number in range(each)
+        for prompt in range(prompts)
+    ]
+    return write_pairs(path, rows)
+
+
+@pytest.mark.parametrize("group_prompts", [False, True])
 def test_a_killed_training_ends_with_the_same_weights(
-    model: Path, pairs: Path, tmp_path: Path
+    model: Path, tmp_path: Path, group_prompts: bool
 ) -> None:
-    inputs = {"model": model, "pairs": pairs}
-    whole, _ = train("dpo", FAST, inputs, tmp_path / "whole")
-    train_until_killed(["step:5"], "dpo", FAST, inputs, tmp_path / "killed")
-    resumed, context = train("dpo", FAST, inputs, tmp_path / "killed")
+    inputs = {"model": model, "pairs": pairs_of_prompts(tmp_path / "pairs.jsonl", 4, 3)}
+    settings = FAST | {"group_prompts": group_prompts}
+    whole, _ = train("dpo", settings, inputs, tmp_path / "whole")
+    train_until_killed(["step:5"], "dpo", settings, inputs, tmp_path / "killed")
+    resumed, context = train("dpo", settings, inputs, tmp_path / "killed")
     assert [step["step"] for step in context.steps()] == [5, 6, 7, 8, 9]
     assert resumed.content_sha == whole.content_sha
     assert resumed.details == whole.details
+
+
+@pytest.mark.parametrize("group_prompts", [False, True])
+def test_pairs_of_a_prompt_stand_together_where_asked_for(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_prompts: bool
+) -> None:
+    from align.dpo import stage
+
+    seen: list[list[tuple[int, ...]]] = []
+
+    def recording(rows: Any, *, share: bool) -> dict[str, Any]:
+        seen.append([tuple(row["prompt_ids"]) for row in rows])
+        return collate(rows, share=share)
+
+    monkeypatch.setattr(stage, "collate", recording)
+    inputs = {"model": model, "pairs": pairs_of_prompts(tmp_path / "pairs.jsonl", 6, 4)}
+    settings = FAST | {"batch_pairs": 4, "epochs": 2.0, "group_prompts": group_prompts}
+    train("dpo", settings, inputs, tmp_path / "o")
+    assert [len(batch) for batch in seen] == [4] * 12
+    assert all(len(set(batch)) == 1 for batch in seen) == group_prompts
+    first, second = ([batch[0] for batch in part] for part in (seen[:6], seen[6:]))
+    assert first != second, "every epoch has an order of its own"
+
+
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 3), st.integers(0, 3))
+def test_prompts_are_drawn_in_a_random_order_each_pair_once(
+    prompts: list[int], seed: int, epoch: int
+) -> None:
+    order, again = PromptOrder(prompts, seed), PromptOrder(prompts, seed)
+    order.set_epoch(epoch)
+    again.set_epoch(epoch)
+    drawn = list(order)
+    assert sorted(drawn) == list(range(len(prompts)))
+    assert drawn == list(again)
+    assert len(order) == len(prompts)
+    assert len([key for key, _ in groupby(prompts[n] for n in drawn)]) == len(set(prompts))
 
 
 def test_pairs_that_can_t_teach_are_left_out_and_counted(model: Path, tmp_path: Path) -> None:

@@ -16,12 +16,11 @@ from tests.tiny import build_tiny_model
 def test_every_step_s_loss_and_every_token_s_log_probability_are_those_of_trl(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for choices in ("CHECKPOINTING", "WEIGHTS"):
-        monkeypatch.setattr(f"benchmarks.dpo.{choices}", {})
+    monkeypatch.setattr("benchmarks.dpo.CHECKPOINTING", {})
     monkeypatch.setattr("benchmarks.dpo.PADDED", {"2 padded": {"batch": 2}})
     rows = [
         {
-            "prompt": [{"role": "user", "content": f"return {n}" * (1 + n % 3)}],
+            "prompt": [{"role": "user", "content": f"return {n % 5}" * (1 + n % 5)}],
             "chosen": [
                 {"role": "assistant", "content": f"def f():\n    return {n}\n" * (n % 4 + 1)}
             ],
@@ -37,6 +36,7 @@ def test_every_step_s_loss_and_every_token_s_log_probability_are_those_of_trl(
         "count": 12,
         "step_pairs": 4,
         "our_batch": 2,
+        "group_prompts": True,
         "max_length": 512,
         "threads": 1,
         "dtype": "float32",

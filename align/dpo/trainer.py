@@ -7,9 +7,11 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
+from torch.utils.data import Sampler
 from trl import DPOTrainer
 
 from align.dpo.losses import preference_losses
+from align.dpo.order import PromptOrder
 from align.dpo.samples import sample_answers
 from align.errors import TrainingError
 from align.losses import label_scores
@@ -45,6 +47,12 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
     def _precompute_ref_logps(self, dataset: Dataset, *args: Any) -> Dataset:
         """Computes nothing: the batches carry the reference's log-probabilities."""
         return dataset
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
+        if not self._settings.group_prompts:
+            return cast("Sampler[int] | None", super()._get_train_sampler(train_dataset))
+        rows = train_dataset or cast(Dataset, self.train_dataset)
+        return PromptOrder([tuple(ids) for ids in rows["prompt_ids"]], self.args.seed)
 
     def _compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool

@@ -11,7 +11,15 @@ from align.settings.base import Positive, Settings, Share
 
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 PreferenceLoss = Literal["sigmoid", "robust", "ipo", "hinge", "sigmoid_norm"]
-_NOT_OF_KTO = ("nll_weight", "ld_alpha", "weighting", "focus", "mask_end", "held_out")
+_NOT_OF_KTO = (
+    "nll_weight",
+    "ld_alpha",
+    "weighting",
+    "focus",
+    "mask_end",
+    "held_out",
+    "group_prompts",
+)
 
 
 class LoraSettings(Settings):
@@ -128,6 +136,11 @@ class DpoSettings(Settings):
     batch_pairs: Positive = Field(default=2, description="pairs that are packed together")
     accumulate: Positive = Field(default=2, description="batches of one optimiser step")
     max_pairs: Positive | None = Field(default=None, description="pairs of one pass")
+    group_prompts: bool = Field(
+        default=False,
+        description="draw the pairs of a prompt one after another, which computes the prompt once; "
+        "a step then sees fewer prompts",
+    )
     max_length: Positive = Field(
         default=640,
         description="tokens of a prompt and the longer answer; longer pairs are left out",
