@@ -153,11 +153,12 @@ def test_the_log_prob_is_that_of_the_model(
         "tasks": write_tasks(tmp_path / "tasks.jsonl", [task("a"), task("b", "Something else.")]),
         "model": model_folder,
     }
-    settings = SampleSettings(n=2, temperature=0.7, max_tokens=24)
+    settings = SampleSettings(n=2, temperature=0.7, max_tokens=24, instruction="Be brief.")
     run(settings, inputs, stage_output(tmp_path / "out"), LiveContext(live_servers))
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     for row in rows_of(tmp_path / "out"):
+        assert row["messages"][-1]["content"].endswith("\n\nBe brief.")
         prompt = encode_prompt(tokenizer, row["messages"])
         ids_T = torch.tensor(prompt + row["token_ids"])
         with torch.no_grad():

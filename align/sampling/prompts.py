@@ -14,7 +14,11 @@ from align.sampling.samples import Prompt
 
 
 def task_prompt(
-    tokenizer: Tokenizer, place: str, task: Mapping[str, Any], prefill: str = ""
+    tokenizer: Tokenizer,
+    place: str,
+    task: Mapping[str, Any],
+    prefill: str = "",
+    instruction: str = "",
 ) -> Prompt:
     """Renders a task for a policy: a chat where it has messages, else its prompt as raw text.
 
@@ -23,6 +27,7 @@ def task_prompt(
         place: Where the task stands, for messages.
         task: A row of the TASK table.
         prefill: How the answer to a chat is made to begin.
+        instruction: What a chat's last message is to say behind the task.
 
     Raises:
         InputError: The task has neither, or its messages are no conversation.
@@ -34,6 +39,8 @@ def task_prompt(
                 {"role": message["role"], "content": clean_text(message["content"])}
                 for message in messages
             ]
+            if instruction:
+                cleaned[-1]["content"] += f"\n\n{clean_text(instruction)}"
             ids = encode_prompt(tokenizer, cleaned, prefill)
         except (InputError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{place}: task {task_id}: bad messages: {error}") from error

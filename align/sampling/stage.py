@@ -36,7 +36,7 @@ def run(
     policy = load_policy(inputs["model"])
     prompts = {}
     for place, task in tasks:
-        prompt = task_prompt(policy.tokenizer, place, task)
+        prompt = task_prompt(policy.tokenizer, place, task, instruction=settings.instruction)
         length, most = len(prompt.ids), settings.max_prompt_tokens
         if most is not None and length > most:
             skips.add("prompt_over_limit", place, f"{length} tokens, more than {most}")

@@ -20,6 +20,10 @@ class SampleSettings(Settings):
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_tokens: Positive = 320
+    instruction: str = Field(
+        default="",
+        description="said behind every task that is a chat, for example to answer with code alone",
+    )
     max_tasks: Positive | None = Field(default=None, description="take only so many tasks")
     max_prompt_tokens: Positive | None = Field(
         default=None, description="leave out tasks with longer prompts"
