@@ -245,20 +245,34 @@ def export(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder, e.g. runs/demo.")],
+    runs: Annotated[list[Path], typer.Argument(help="A run's folder, or those of several seeds.")],
     out: Annotated[
-        Path | None, typer.Option(help="The HTML file; default RUN/report.html.")
+        Path | None,
+        typer.Option(help="The HTML file; default RUN/report.html, of several seeds seeds.html."),
     ] = None,
 ) -> None:
     """Writes a run's report again, from what is there, and prints its table.
 
+    Given the runs of one recipe with several seeds, it writes what they show together: means over
+    the seeds, and what each checkpoint changes problem by problem.
+
     Example: align report runs/demo
+
+    Example: align report runs/seed-0 runs/seed-1 runs/seed-2 --out seeds.html
     """
     from align.report import write_report
+    from align.report.seeds import collect_seeds
+    from align.report.seeds_page import print_seeds, write_seeds_page
     from align.report.terminal import print_report
 
-    if not run.is_dir():
-        raise InputError(f"{run}: no such run")
-    path = write_report(run, out or run / "report.html")
-    print_report(run)
+    for run in runs:
+        if not run.is_dir():
+            raise InputError(f"{run}: no such run")
+    if len(runs) > 1:
+        view = collect_seeds(runs)
+        path = write_seeds_page(view, out or Path("seeds.html"))
+        print_seeds(view)
+    else:
+        path = write_report(runs[0], out or runs[0] / "report.html")
+        print_report(runs[0])
     console.print(f"report: {path}")

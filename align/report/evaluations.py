@@ -144,13 +144,14 @@ def _benchmark(name: str, plain: Mapping[str, Any]) -> Benchmark:
 
 def in_order(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
     """Returns evaluations in the order in which a run makes the checkpoints."""
+    return sorted(evaluations, key=lambda evaluation: checkpoint_place(evaluation.checkpoint))
 
-    def place(evaluation: Evaluation) -> tuple[int, int, str]:
-        name, _, turn = evaluation.checkpoint.partition(".r")
-        known = CHECKPOINTS.index(name) if name in CHECKPOINTS else len(CHECKPOINTS)
-        return (int(turn) if turn.isdigit() else 1), known, evaluation.checkpoint
 
-    return sorted(evaluations, key=place)
+def checkpoint_place(checkpoint: str) -> tuple[int, int, str]:
+    """Returns what sorts checkpoints into the order in which a run makes them."""
+    name, _, turn = checkpoint.partition(".r")
+    known = CHECKPOINTS.index(name) if name in CHECKPOINTS else len(CHECKPOINTS)
+    return (int(turn) if turn.isdigit() else 1), known, checkpoint
 
 
 def benchmark_names(evaluations: Sequence[Evaluation]) -> list[str]:

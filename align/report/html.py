@@ -37,29 +37,12 @@ class Figure:
 
 def page(view: RunView) -> str:
     """Returns the whole page."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        percent=words.percent,
-        interval=words.interval,
-        duration=words.duration,
-        short=words.short,
-        when=words.when,
-        bench=words.benchmark_title,
-        infills=words.is_infilling,
-        text=lambda value, most=_MOST_TEXT: words.visible(str(value or ""), most),
-        pretty=lambda value: words.visible(
-            json.dumps(value, indent=2, ensure_ascii=False), _MOST_TEXT
-        ),
-        number=_number,
-    )
-    template = environment.from_string(_package_text("page.html.j2"))
+    template = environment().from_string(package_text("page.html.j2"))
     names = benchmark_names(view.evaluations)
     compared = comparisons(view.evaluations)
     return template.render(
         view=view,
-        style=Markup(_package_text("page.css")),
+        style=Markup(package_text("page.css")),
         cautions=words.cautions(view),
         benchmarks=names,
         checkpoints=_checkpoints(view),
@@ -102,7 +85,30 @@ def page(view: RunView) -> str:
     )
 
 
-def _package_text(name: str) -> str:
+def environment() -> jinja2.Environment:
+    """Returns what renders the report's pages: everything is escaped, numbers are written alike."""
+    made = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters.update(
+        percent=words.percent,
+        interval=words.interval,
+        duration=words.duration,
+        short=words.short,
+        when=words.when,
+        bench=words.benchmark_title,
+        infills=words.is_infilling,
+        text=lambda value, most=_MOST_TEXT: words.visible(str(value or ""), most),
+        pretty=lambda value: words.visible(
+            json.dumps(value, indent=2, ensure_ascii=False), _MOST_TEXT
+        ),
+        number=_number,
+    )
+    return made
+
+
+def package_text(name: str) -> str:
+    """Returns a file of this package: a page's template, or the style of both."""
     return (importlib.resources.files("align.report") / name).read_text(encoding="utf-8")
 
 

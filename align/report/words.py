@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Protocol
 
 from align.report.collect import RunView
-from align.report.evaluations import Benchmark, Comparison
+from align.report.evaluations import Comparison
 
 BENCHMARKS = {
     "humaneval": "HumanEval",
@@ -14,6 +15,7 @@ BENCHMARKS = {
     "humaneval_infilling_single_line": "HumanEval infilling, single line",
     "humaneval_infilling_random_span_light": "HumanEval infilling, random span (light)",
     "held_out": "Held-out tasks",
+    "mbpp_validation": "MBPP validation",
 }
 
 #: Outcomes from good to bad to "says nothing about the code"; the order of every stacked bar.
@@ -71,9 +73,21 @@ def points(change: float) -> str:
     return f"{sign}{text}"
 
 
-def interval(benchmark: Benchmark) -> str:
+class Bounded(Protocol):
+    """Something with an interval."""
+
+    @property
+    def low(self) -> float:
+        """Its lower end."""
+
+    @property
+    def high(self) -> float:
+        """Its upper end."""
+
+
+def interval(bounded: Bounded) -> str:
     """Returns the ends of a score's interval, in percent."""
-    return f"{100 * benchmark.low:.1f}\N{EN DASH}{100 * benchmark.high:.1f}"
+    return f"{100 * bounded.low:.1f}\N{EN DASH}{100 * bounded.high:.1f}"
 
 
 def duration(seconds: float) -> str:
@@ -117,7 +131,7 @@ def finding(comparison: Comparison) -> str:
         return " ".join(said)
     said.append(
         f"Problem by problem, {comparison.won} were won and {comparison.lost} lost (exact sign "
-        f"test, p = {_p_value(comparison.p)})."
+        f"test, p = {p_value(comparison.p)})."
     )
     if comparison.interval is not None:
         low, high = map(points, comparison.interval)
@@ -140,7 +154,8 @@ def _rounded(share: float) -> str:
     return f"{max(1, round(100 * share))}"
 
 
-def _p_value(p: float) -> str:
+def p_value(p: float) -> str:
+    """Returns a p-value with as many digits as say something."""
     return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 

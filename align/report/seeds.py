@@ -1,0 +1,219 @@
+"""Runs of one recipe with several seeds: what each checkpoint scores on average, and beats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from align.errors import InputError
+from align.evaluation.results import compare_results, read_result, solved_by_problem
+from align.evaluation.scores import Comparison, bootstrap_interval
+from align.report import words
+from align.report.evaluations import CONTROL, checkpoint_place
+from align.report.stages import Stage, events_of, stages_of
+
+TOGETHER = "together"
+"""Name of the comparison over the problems of all benchmarks but the infilling ones."""
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One run.
+
+    Attributes:
+        stages: Those that are done, by id.
+        results: `result.json` of each evaluated checkpoint.
+    """
+
+    name: str
+    seed: int
+    stages: Mapping[str, Stage]
+    results: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages."""
+        return sum(stage.seconds for stage in self.stages.values())
+
+    def count(self, kind: str, name: str) -> int:
+        """Returns the sum of a count over the stages of one kind (`sample.`, `pair.`)."""
+        found = (stage for key, stage in self.stages.items() if key.startswith(kind))
+        return sum(int(stage.counts.get(name, 0)) for stage in found)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One checkpoint on one benchmark, over all runs.
+
+    Attributes:
+        score: Mean of the runs' pass@1.
+        low: Lower end of its 95% interval, by bootstrap over problems.
+        high: Upper end.
+        by_run: Each run's pass@1.
+        stop_rate: Share of the answers that ended by themselves.
+        tokens: Of an answer, on average.
+        boundaries: Of infilling, shares of the answers by what stands at the gap's boundaries.
+    """
+
+    problems: int
+    score: float
+    low: float
+    high: float
+    by_run: Sequence[float]
+    stop_rate: float
+    tokens: float
+    boundaries: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Two checkpoints on one benchmark, or on several together, over all runs."""
+
+    benchmark: str
+    first: str
+    last: str
+    compared: Comparison
+
+
+@dataclass(frozen=True)
+class SeedsView:
+    """What the runs show together.
+
+    Attributes:
+        scores: By checkpoint, in the order of training, and benchmark.
+        versus: Each checkpoint against the start, then dpo against its control.
+        cautions: What a reader must know first.
+    """
+
+    title: str
+    runs: Sequence[SeedRun]
+    benchmarks: Sequence[str]
+    scores: Mapping[str, Mapping[str, Score]]
+    versus: Sequence[Versus]
+    cautions: Sequence[str]
+
+
+def collect_seeds(folders: Sequence[Path]) -> SeedsView:
+    """Reads runs of one recipe.
+
+    Checkpoints and benchmarks count that every run has.
+
+    Raises:
+        InputError: A folder is no run's, two have one seed, the runs have no evaluation in common,
+            or evaluated it under different settings.
+        ArtifactError: A manifest or an evaluation's result can't be read.
+    """
+    runs = sorted((_read(folder) for folder in folders), key=lambda run: run.seed)
+    for one, other in pairwise(runs):
+        if one.seed == other.seed:
+            raise InputError(
+                f"{one.name} and {other.name} both have seed {one.seed}: give runs of one recipe "
+                "with different seeds"
+            )
+    checkpoints = sorted(
+        set.intersection(*(set(run.results) for run in runs)), key=checkpoint_place
+    )
+    kept = [run.results[name]["benchmarks"] for run in runs for name in checkpoints]
+    benchmarks = [name for name in kept[0] if all(name in each for each in kept)] if kept else []
+    if not benchmarks:
+        names = ", ".join(run.name for run in runs)
+        raise InputError(f"{names} have no evaluation in common")
+    report = runs[0].stages.get("report")
+    return SeedsView(
+        str(report.settings["title"]) if report else runs[0].name,
+        runs,
+        benchmarks,
+        {c: {b: _score(runs, c, b) for b in benchmarks} for c in checkpoints},
+        _versus(runs, checkpoints, benchmarks),
+        _cautions(runs, checkpoints),
+    )
+
+
+def _read(folder: Path) -> SeedRun:
+    stages = stages_of(folder, list(events_of(folder / "log.jsonl"))) if folder.is_dir() else []
+    done = {stage.id: stage for stage in stages if stage.done}
+    seeds = {int(stage.manifest["seed"]) for stage in done.values() if stage.manifest}
+    if len(seeds) != 1:
+        raise InputError(
+            f"{folder} holds no stage of a run that is done; give the folders runs/NAME"
+            if not seeds
+            else f"{folder} holds stages of several seeds, {sorted(seeds)}: finish the run first"
+        )
+    results = {
+        name.removeprefix("eval."): read_result(stage.folder)
+        for name, stage in done.items()
+        if name.startswith("eval.")
+    }
+    return SeedRun(folder.resolve().name, seeds.pop(), done, results)
+
+
+def _score(runs: Sequence[SeedRun], checkpoint: str, benchmark: str) -> Score:
+    found = [run.results[checkpoint]["benchmarks"][benchmark] for run in runs]
+    solved = list(solved_by_problem(found).values())
+    low, high = bootstrap_interval(solved)
+    boundaries = {
+        name: mean(each["boundaries"][name] for each in found)
+        for name in found[0].get("boundaries", {})
+    }
+    return Score(
+        problems=len(solved),
+        score=mean(each["pass@1"] for each in found),
+        low=low,
+        high=high,
+        by_run=[float(each["pass@1"]) for each in found],
+        stop_rate=mean(each["stop_rate"] for each in found),
+        tokens=mean(each["mean_tokens"] for each in found),
+        boundaries=boundaries,
+    )
+
+
+def _versus(
+    runs: Sequence[SeedRun], checkpoints: Sequence[str], benchmarks: Sequence[str]
+) -> list[Versus]:
+    functions = [name for name in benchmarks if not words.is_infilling(name)]
+    groups = {name: [name] for name in benchmarks}
+    if len(functions) > 1:
+        groups[TOGETHER] = functions
+
+    def against(first: str, last: str) -> list[Versus]:
+        sides = ([run.results[name] for run in runs] for name in (first, last))
+        before, after = sides
+        return [
+            Versus(group, first, last, compare_results(before, after, names))
+            for group, names in groups.items()
+        ]
+
+    found = []
+    first, *others = checkpoints
+    for last in others:
+        found += against(first, last)
+    for control in others:
+        name, _, turn = control.partition(".")
+        last = f"dpo.{turn}" if turn else "dpo"
+        if name == CONTROL and last in others:
+            found += against(control, last)
+    return found
+
+
+def _cautions(runs: Sequence[SeedRun], checkpoints: Sequence[str]) -> list[str]:
+    found = []
+    first, *others = runs
+    for run in others:
+        shared = run.stages.keys() & first.stages.keys()
+        different = sorted(
+            name for name in shared if run.stages[name].settings != first.stages[name].settings
+        )
+        if different:
+            found.append(
+                f"{first.name} and {run.name} ran {', '.join(different)} with different settings: "
+                "they are no seeds of one recipe"
+            )
+    for run in runs:
+        only = sorted(set(run.results) - set(checkpoints))
+        if only:
+            found.append(f"{run.name} also evaluated {', '.join(only)}, which another run lacks")
+    return found
