@@ -107,7 +107,7 @@ def _pass_over(place: str, reason: str) -> None:
 
 
 def _available(run: Run, instance: Instance, rows: int, tasks: int) -> int:
-    """Rows that a supervised stage finds in its inputs; of the sampled tasks, half are solved."""
+    """Rows or pairs that a training finds, if half of the tasks are solved, by one pair a task."""
     fim = run.recipe.fim
     sampled = min(tasks, run.recipe.sample.fine.max_tasks or tasks)
     drawn = min(tasks, run.recipe.sample.round.max_tasks or tasks)
@@ -116,6 +116,7 @@ def _available(run: Run, instance: Instance, rows: int, tasks: int) -> int:
         "fine": sampled // 2,
         "fim": fim.rows if fim else 0,
         "chosen": drawn,
+        "pairs": drawn,
     }
     return sum(number for name, number in sources.items() if name in instance.inputs)
 
@@ -136,7 +137,7 @@ def _seconds(instance: Instance, model: Shape, rate: float, rows: int, tasks: in
         work = 4 if settings.lora else 6
         return 15 + tokens * work * model.parameters / (0.5 * rate)
     if isinstance(settings, DpoSettings):
-        pairs = settings.max_pairs or tasks
+        pairs = min(rows, settings.max_pairs or rows)
         tokens = pairs * (_TOKENS_OF_A_PROMPT + 2 * _TOKENS_OF_A_ROW)  # the prompt once for both
         passes = settings.epochs * (4 if settings.lora else 6) + 2  # and once for the reference
         return 15 + tokens * passes * model.parameters / (0.5 * rate)
