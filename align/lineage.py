@@ -15,6 +15,10 @@ _CARD_HEAD = re.compile(r"---\n(.*?)\n---", re.DOTALL)
 _CARD_LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
 
 
+REPEATED = "repeated."
+"""What stands before the checkpoint's name in an evaluation by several answers a problem."""
+
+
 def checkpoint_name(instance: str) -> str:
     """Returns what the checkpoint of a training stage is called, by the stage's id.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from align.benchmark_files import KNOWN_BENCHMARKS
 from align.errors import CheckpointError, InputError, RecipeError
-from align.lineage import checkpoint_name
+from align.lineage import REPEATED, checkpoint_name
 from align.manifest import path_sha
 from align.recipe import Recipe
 from align.settings import (
@@ -221,16 +221,24 @@ class _Compiler:
         settings = self.recipe.eval
         if settings is None:
             return
-        kind = name.partition(".r")[0]  # of all rounds
-        if settings.checkpoints is not None and kind not in settings.checkpoints:
-            return
-        if self.has(f"eval.{name}"):
+        if not _chosen(name, settings.checkpoints) or self.has(f"eval.{name}"):
             return
         inputs: dict[str, Ref] = {"model": model}
         if "held_out" in settings.benchmarks:
             inputs["held_out"] = Upstream("data", "held_out")
         extra = {**self.serving, **self.sandbox}
-        self.add(f"eval.{name}", "evaluation", "pass@1 of the checkpoint", settings, inputs, extra)
+        # Which other checkpoints are measured changes nothing here.
+        own = settings.model_copy(update={"checkpoints": None, "repeated": None})
+        self.add(f"eval.{name}", "evaluation", "pass@1 of the checkpoint", own, inputs, extra)
+        again = settings.repeated
+        if again is None or not _chosen(name, again.checkpoints):
+            return
+        taken = settings.benchmarks if again.benchmarks is None else again.benchmarks
+        benchmarks = {key: settings.benchmarks[key] for key in taken}
+        changes = {"n": again.n, "temperature": again.temperature, "benchmarks": benchmarks}
+        title = f"pass@1 from {again.n} answers to each problem"
+        own = own.model_copy(update=changes)
+        self.add(f"eval.{REPEATED}{name}", "evaluation", title, own, inputs, extra)
 
     def fim(self, settings: FimSettings) -> None:
         from align.fim import corpus_sha
@@ -287,6 +295,11 @@ class _Compiler:
         control = f"sft.chosen.{name}"
         self.add(control, "sft", "the control of dpo: the chosen answers alone", settings, inputs)
         self.evaluate(_name_of(Upstream(control)), Upstream(control, "model"))
+
+
+def _chosen(checkpoint: str, names: Sequence[str] | None) -> bool:
+    """Says whether a checkpoint, of whatever round, is among those named; None names all."""
+    return names is None or checkpoint.partition(".r")[0] in names
 
 
 def _name_of(policy: Ref) -> str:

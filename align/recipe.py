@@ -310,12 +310,17 @@ def _check_eval(recipe: Recipe) -> None:
                 raise RecipeError(f"eval.benchmarks: {error}") from error
     made = ["start", *(n for n in ("coarse", "fine", "mixed") if getattr(recipe.sft, n))]
     made += recipe.arms if recipe.dpo else []
-    for index, name in enumerate(recipe.eval.checkpoints or ()):
-        if name not in made:
-            raise RecipeError(
-                f"eval.checkpoints[{index}] = {name}: this recipe makes no such checkpoint; it has "
-                f"{', '.join(made)}"
-            )
+    repeated = recipe.eval.repeated
+    for key, names in (
+        ("eval.checkpoints", recipe.eval.checkpoints),
+        ("eval.repeated.checkpoints", repeated and repeated.checkpoints),
+    ):
+        for index, name in enumerate(names or ()):
+            if name not in made:
+                raise RecipeError(
+                    f"{key}[{index}] = {name}: this recipe makes no such checkpoint; it has "
+                    f"{', '.join(made)}"
+                )
 
 
 def _tables(recipe: Recipe) -> dict[str, list[str]]:

@@ -121,6 +121,26 @@ def make_round(folder: Path, name: str, chance: random.Random) -> dict[str, int]
     return found
 
 
+def make_repeated(folder: Path, checkpoint: str, seed: int = 7, answers: int = 4) -> None:
+    """Writes eval.repeated.CHECKPOINT of HumanEval: of each problem's answers, half are right."""
+    problems = [f"humaneval:HumanEval/{number}" for number in range(PROBLEMS)]
+    plain = {
+        "n": PROBLEMS,
+        "passed": PROBLEMS * answers // 2,
+        "pass@1": 0.5,
+        "interval": [0.45, 0.55],
+        "stop_rate": 0.75,
+        "mean_tokens": 90.0,
+        "outcomes": {"accepted": PROBLEMS * answers // 2},
+        "settings": {"samples": answers, "temperature": 0.2, "model": checkpoint},
+        "problems": dict.fromkeys(problems, "accepted"),
+        "passes": {problem: [answers // 2, answers] for problem in problems},
+    }
+    name = f"eval.repeated.{checkpoint}"
+    write_json(folder / name / "result.json", {"benchmarks": {"humaneval": plain}})
+    stage(folder, name, seed=seed)
+
+
 def make_evaluation(folder: Path, checkpoint: str, seed: int = 7) -> None:
     """Writes eval.CHECKPOINT; another seed solves other problems, and some more."""
     benchmarks, rows = {}, []

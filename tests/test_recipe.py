@@ -96,6 +96,8 @@ def test_a_benchmark_that_is_no_table_and_not_known_is_named_with_its_key(tmp_pa
     [
         ("eval: {benchmarks: {humanevl: 3}}", r"eval\.benchmarks\.humanevl .* mean humaneval\?"),
         ("eval: {checkpoints: [mixed]}", r"checkpoints\[0\] = mixed: .* it has start"),
+        ("eval: {repeated: {checkpoints: [dpo]}}", r"repeated\.checkpoints\[0\] = dpo: .* start"),
+        ("eval: {repeated: {benchmarks: [mbpp]}}", "names mbpp, which benchmarks does not"),
         ("eval: {benchmarks: {humaneval_infilling_single_line: 3}}", "is not there: put"),
         ("fim: {decontaminate: [./none.jsonl]}", r"fim\.decontaminate\[0\] = \./none\.jsonl: no"),
     ],
@@ -193,6 +195,28 @@ def test_each_round_starts_where_the_last_one_ended(tmp_path: Path) -> None:
         "eval.dpo.r2",
         "eval.dpo.r3",
     ]
+
+
+def test_evaluations_by_several_answers_stand_beside_and_change_no_other(tmp_path: Path) -> None:
+    text = "dpo: {}\neval: {benchmarks: {humaneval: 8, mbpp_validation: null}, max_tokens: 99}\n"
+    plain = compiled(tmp_path, text)
+    repeated = compiled(
+        tmp_path,
+        text,
+        "eval.repeated={n: 5, benchmarks: [humaneval], checkpoints: [dpo]}",
+        "eval.checkpoints=[start, dpo]",
+    )
+    added = "eval.repeated.dpo"
+    assert list(repeated) == [*list(plain)[:-1], added, "report"]
+    for name, stage in plain.items():
+        assert stage.settings == repeated[name].settings, name
+    settings = repeated[added].settings.model_dump()
+    assert settings == plain["eval.dpo"].settings.model_dump() | {
+        "n": 5,
+        "temperature": 0.2,
+        "benchmarks": {"humaneval": 8},
+    }
+    assert repeated[added].inputs == repeated["eval.dpo"].inputs
 
 
 def test_one_more_round_changes_nothing_of_those_before(tmp_path: Path) -> None:

@@ -32,8 +32,10 @@ from tests.report_run import (
     PROBLEMS,
     SOLVED,
     identity,
+    make_evaluation,
     make_full_run,
     make_partial_run,
+    make_repeated,
     stage,
     table,
     verdict,
@@ -99,6 +101,22 @@ def test_each_checkpoint_s_infilling_stands_with_its_boundaries(full_run: Path) 
     assert table.count("(56.2% to 79.7%)") == len(SOLVED)
     result = words[: words.index("copies what follows")]
     assert "HumanEval infilling, own lines, as produced" in " ".join(result)
+
+
+def test_what_several_answers_measured_is_a_benchmark_of_the_same_checkpoint(
+    tmp_path: Path,
+) -> None:
+    for checkpoint in ("start", "dpo"):
+        make_evaluation(tmp_path / "run", checkpoint)
+        make_repeated(tmp_path / "run", checkpoint)
+    view = collect(tmp_path / "run")
+    assert [e.checkpoint for e in view.evaluations] == ["start", "dpo"]
+    assert list(view.evaluations[1].benchmarks)[-1] == "humaneval@4"
+    assert [s.id for s in view.stages] == [
+        *("eval.start", "eval.repeated.start", "eval.dpo", "eval.repeated.dpo"),
+    ]
+    text = Page(write_report(tmp_path / "run", tmp_path / "report.html").read_text("utf-8")).text
+    assert "HumanEval, 4 answers a problem, 40 problems: 50.0% (start), 50.0% (dpo)" in text
 
 
 def test_the_numbers_on_the_page_are_those_of_the_artifacts(full_run: Path, full_page: str) -> None:
@@ -248,7 +266,7 @@ def test_links_within_the_page_and_descriptions_of_plots_have_their_targets(full
 
 def test_weak_isolation_and_a_related_judge_stand_at_the_top(full_page: str) -> None:
     text = Page(full_page).text
-    top = text[: text.index("Greedy pass@1")]
+    top = text[: text.index("pass@1 in percent")]
     assert "Weaker isolation: ns" in top
     assert "520 of 520 programs" in top
     assert "The policy was made from the judge, tiny/model." in top

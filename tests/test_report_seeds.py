@@ -14,7 +14,7 @@ from align.cli import app
 from align.errors import InputError
 from align.report.seeds import TOGETHER, SeedsView, collect_seeds
 from align.report.seeds_page import write_seeds_page
-from tests.report_run import PROBLEMS, SOLVED, make_evaluation, stage
+from tests.report_run import PROBLEMS, SOLVED, make_evaluation, make_repeated, stage
 
 CHECKPOINTS = ("start", "mixed", "sft_on_chosen", "dpo")
 
@@ -130,3 +130,18 @@ def test_what_is_no_set_of_seeds_is_refused(tmp_path: Path) -> None:
         collect_seeds([one, other])
     with pytest.raises(InputError, match="no evaluation in common"):
         collect_seeds([one, make_run(tmp_path / "none", 9, ())])
+
+
+def test_what_several_answers_measured_stands_beside(tmp_path: Path) -> None:
+    for seed in (7, 8):
+        folder = make_run(tmp_path / f"seed-{seed}", seed)
+        for checkpoint in CHECKPOINTS:
+            make_repeated(folder, checkpoint, seed)
+    view = collect_seeds([tmp_path / "seed-7", tmp_path / "seed-8"])
+    assert view.benchmarks[-1] == "humaneval@4"
+    score = view.scores["dpo"]["humaneval@4"]
+    assert (score.score, score.tokens, list(score.by_run)) == (0.5, 90.0, [0.5, 0.5])
+    pooled = {v.benchmark: v.compared.n for v in view.versus if v.last == "dpo"}
+    assert pooled[TOGETHER] == 2 * PROBLEMS, "no problem counts twice"
+    page = write_seeds_page(view, tmp_path / "seeds.html").read_text("utf-8")
+    assert "HumanEval, 4 answers a problem" in page

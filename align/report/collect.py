@@ -16,7 +16,7 @@ from typing import Any
 
 from align.artifacts import Row
 from align.errors import InputError
-from align.report.evaluations import Evaluation, in_order, read_evaluation
+from align.report.evaluations import Evaluation, read_evaluations
 from align.report.stages import STAGES, Stage, events_of, find_rows, rows_of, stages_of
 
 _EXAMPLES = 3
@@ -136,10 +136,8 @@ def collect(folder: Path, *, title: str | None = None) -> RunView:
     if not stages:
         raise InputError(f"{folder} holds no stage of a run; give the folder runs/NAME")
     done = {stage.id: stage for stage in stages if stage.done}
-    evaluations = in_order(
-        read_evaluation(stage.id.removeprefix("eval."), stage.folder)
-        for stage in done.values()
-        if stage.id.startswith("eval.")
+    evaluations = read_evaluations(
+        {name: stage.folder for name, stage in done.items() if name.startswith("eval.")}
     )
     outcomes: list[tuple[str, Mapping[str, int]]] = []
     places: Counter[tuple[str, str, str]] = Counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from align.artifacts import read_shards, shard_paths
 from align.errors import ArtifactError
 from align.evaluation.results import solved_by_problem
 from align.evaluation.scores import compare_rates
+from align.lineage import REPEATED
 
 CHECKPOINTS = ("start", "coarse", "fine", "mixed", "sft_on_chosen", "dpo")
 #: The arm beside dpo that shows what the chosen answers alone do.
@@ -103,6 +104,39 @@ class Comparison:
         return self.before.low <= self.after.high and self.after.low <= self.before.high
 
 
+def read_evaluations(folders: Mapping[str, Path]) -> list[Evaluation]:
+    """Reads evaluations that are done: one a checkpoint, in the order in which a run makes them.
+
+    Benchmarks that were measured by several answers stand beside those measured once, as `NAME@10`.
+
+    Args:
+        folders: By the name of the stage, `eval.start` or `eval.repeated.start`.
+
+    Raises:
+        ArtifactError: A `result.json` is missing or not what an evaluation writes.
+    """
+    found: dict[str, Evaluation] = {}
+    for stage in sorted(folders, key=lambda name: REPEATED in name):
+        read = read_evaluation(checkpoint_of(stage), folders[stage])
+        benchmarks = {result_name(stage, n, b.settings): b for n, b in read.benchmarks.items()}
+        first = found.get(read.checkpoint, Evaluation(read.checkpoint, {}, {}))
+        places = Counter(first.places) + Counter(read.places)
+        found[read.checkpoint] = Evaluation(
+            read.checkpoint, {**first.benchmarks, **benchmarks}, places
+        )
+    return sorted(found.values(), key=lambda evaluation: checkpoint_place(evaluation.checkpoint))
+
+
+def checkpoint_of(stage: str) -> str:
+    """Returns the checkpoint that an evaluation's stage measured."""
+    return stage.removeprefix("eval.").removeprefix(REPEATED)
+
+
+def result_name(stage: str, benchmark: str, settings: Mapping[str, Any]) -> str:
+    """Returns what a benchmark is called among all that a checkpoint was measured by."""
+    return f"{benchmark}@{settings['samples']}" if REPEATED in stage else benchmark
+
+
 def read_evaluation(checkpoint: str, folder: Path) -> Evaluation:
     """Reads the folder of one evaluation that is done.
 
@@ -140,11 +174,6 @@ def _benchmark(name: str, plain: Mapping[str, Any]) -> Benchmark:
         boundaries=plain.get("boundaries", {}),
         boundary_intervals=plain.get("boundary_intervals", {}),
     )
-
-
-def in_order(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
-    """Returns evaluations in the order in which a run makes the checkpoints."""
-    return sorted(evaluations, key=lambda evaluation: checkpoint_place(evaluation.checkpoint))
 
 
 def checkpoint_place(checkpoint: str) -> tuple[int, int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,8 +13,14 @@ from typing import Any
 from align.errors import InputError
 from align.evaluation.results import compare_results, read_result, solved_by_problem
 from align.evaluation.scores import Comparison, bootstrap_interval
+from align.lineage import REPEATED
 from align.report import words
-from align.report.evaluations import CONTROL, checkpoint_place
+from align.report.evaluations import (
+    CONTROL,
+    checkpoint_of,
+    checkpoint_place,
+    result_name,
+)
 from align.report.stages import Stage, events_of, stages_of
 
 TOGETHER = "together"
@@ -143,11 +150,13 @@ def _read(folder: Path) -> SeedRun:
             if not seeds
             else f"{folder} holds stages of several seeds, {sorted(seeds)}: finish the run first"
         )
-    results = {
-        name.removeprefix("eval."): read_result(stage.folder)
-        for name, stage in done.items()
-        if name.startswith("eval.")
-    }
+    results: dict[str, dict[str, Any]] = defaultdict(lambda: {"benchmarks": {}})
+    for name, stage in sorted(done.items(), key=lambda item: REPEATED in item[0]):
+        if name.startswith("eval."):
+            benchmarks = read_result(stage.folder)["benchmarks"]
+            results[checkpoint_of(name)]["benchmarks"] |= {
+                result_name(name, key, each["settings"]): each for key, each in benchmarks.items()
+            }
     return SeedRun(folder.resolve().name, seeds.pop(), done, results)
 
 
@@ -174,10 +183,15 @@ def _score(runs: Sequence[SeedRun], checkpoint: str, benchmark: str) -> Score:
 def _versus(
     runs: Sequence[SeedRun], checkpoints: Sequence[str], benchmarks: Sequence[str]
 ) -> list[Versus]:
-    functions = [name for name in benchmarks if not words.is_infilling(name)]
     groups = {name: [name] for name in benchmarks}
-    if len(functions) > 1:
-        groups[TOGETHER] = functions
+    for answers in dict.fromkeys(name.partition("@")[2] for name in benchmarks):
+        functions = [
+            name
+            for name in benchmarks
+            if name.partition("@")[2] == answers and not words.is_infilling(name)
+        ]
+        if len(functions) > 1:
+            groups[f"{TOGETHER}@{answers}" if answers else TOGETHER] = functions
 
     def against(first: str, last: str) -> list[Versus]:
         sides = ([run.results[name] for run in runs] for name in (first, last))

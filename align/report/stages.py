@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from align.artifacts import Row, read_shards, shard_paths
+from align.lineage import REPEATED
 from align.manifest import read_identity, read_manifest
 
 #: The instances of a full run in their order; others stand behind them in the order they ended.
@@ -122,12 +123,12 @@ def stages_of(folder: Path, events: Iterable[Mapping[str, Any]]) -> list[Stage]:
                 found.append(Stage(path.name, path, manifest, failure))
 
     def place(stage: Stage) -> tuple[int, int, int, str, str]:
-        first, turn = _in_first_round(stage.id)
+        first, turn = _in_first_round(stage.id.replace(f"eval.{REPEATED}", "eval."))
         known = _ORDER.index(first) if first in _ORDER else len(_ORDER)
         finished = stage.manifest["finished"] if stage.manifest else ""
         if turn > 1:  # a later round stands behind the first one, in that one's order
             return _ORDER.index("eval.dpo"), turn, known, finished, stage.id
-        return known, turn, 0, finished, stage.id
+        return known, turn, int(REPEATED in stage.id), finished, stage.id
 
     # While the report is being written, its own stage is begun and says nothing.
     return sorted((s for s in found if s.done or s.id != "report"), key=place)

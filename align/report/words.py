@@ -42,8 +42,10 @@ _ISOLATION = {
 
 
 def benchmark_title(name: str) -> str:
-    """Returns a benchmark's name for people."""
-    return BENCHMARKS.get(name, name.replace("_", " "))
+    """Returns a benchmark's name for people; `NAME@10` is one measured by 10 answers a problem."""
+    plain, _, answers = name.partition("@")
+    title = BENCHMARKS.get(plain, plain.replace("_", " "))
+    return f"{title}, {answers} answers a problem" if answers else title
 
 
 #: What is measured at the boundaries of a gap, for people.

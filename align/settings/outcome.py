@@ -10,6 +10,20 @@ from align.settings.base import Positive, Settings
 
 EvalPrompt = Literal["own", "qwen", "evalplus", "raw"]
 Block = Literal["best", "first", "last"]
+Checkpoint = Literal["start", "coarse", "fine", "mixed", "sft_on_chosen", "dpo"]
+
+
+class RepeatedSettings(Settings):
+    """The same problems once more, with several sampled answers to each."""
+
+    n: Annotated[int, Field(ge=2)] = Field(default=10, description="answers to each problem")
+    temperature: Annotated[float, Field(gt=0)] = 0.2
+    benchmarks: list[str] | None = Field(
+        default=None, description="which of eval.benchmarks; null: all"
+    )
+    checkpoints: list[Checkpoint] | None = Field(
+        default=None, description="which of those that are evaluated; null: all"
+    )
 
 
 class EvalSettings(Settings):
@@ -20,9 +34,7 @@ class EvalSettings(Settings):
         description="benchmarks by name, as `align eval ls` lists them, or `held_out`, each with "
         "the problems that are taken (null: all)",
     )
-    checkpoints: (
-        list[Literal["start", "coarse", "fine", "mixed", "sft_on_chosen", "dpo"]] | None
-    ) = Field(
+    checkpoints: list[Checkpoint] | None = Field(
         default=None,
         description="stages evaluated (`start`, `coarse`, `fine`, `mixed`, `sft_on_chosen`, "
         "`dpo`), those of all rounds; null: all",
@@ -42,9 +54,16 @@ class EvalSettings(Settings):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Positive = 400
     concurrency: Positive = 64
+    repeated: RepeatedSettings | None = Field(
+        default=None,
+        description="in a recipe: measures once more, by several answers to each problem",
+    )
 
     @model_validator(mode="after")
     def _draws_differ(self) -> EvalSettings:
+        for name in (self.repeated and self.repeated.benchmarks) or ():
+            if name not in self.benchmarks:
+                raise ValueError(f"repeated.benchmarks names {name}, which benchmarks does not")
         if self.n > 1 and self.temperature == 0:
             raise ValueError("n answers at temperature 0 are one and the same: raise it, or n: 1")
         if self.block != "best" and self.prompt != "own":
