@@ -135,7 +135,7 @@ def test_what_is_no_set_of_seeds_is_refused(tmp_path: Path) -> None:
 def test_what_several_answers_measured_stands_beside(tmp_path: Path) -> None:
     for seed in (7, 8):
         folder = make_run(tmp_path / f"seed-{seed}", seed)
-        for checkpoint in CHECKPOINTS:
+        for checkpoint in ("start", "dpo"):
             make_repeated(folder, checkpoint, seed)
     view = collect_seeds([tmp_path / "seed-7", tmp_path / "seed-8"])
     assert view.benchmarks[-1] == "humaneval@4"
@@ -143,5 +143,8 @@ def test_what_several_answers_measured_stands_beside(tmp_path: Path) -> None:
     assert (score.score, score.tokens, list(score.by_run)) == (0.5, 90.0, [0.5, 0.5])
     pooled = {v.benchmark: v.compared.n for v in view.versus if v.last == "dpo"}
     assert pooled[TOGETHER] == 2 * PROBLEMS, "no problem counts twice"
+    assert pooled["humaneval@4"] == PROBLEMS
+    assert "humaneval@4" not in view.scores["mixed"]
     page = write_seeds_page(view, tmp_path / "seeds.html").read_text("utf-8")
     assert "HumanEval, 4 answers a problem" in page
+    assert page.count("not evaluated") == 2

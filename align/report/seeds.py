@@ -107,7 +107,7 @@ class SeedsView:
 def collect_seeds(folders: Sequence[Path]) -> SeedsView:
     """Reads runs of one recipe.
 
-    Checkpoints and benchmarks count that every run has.
+    What counts of a checkpoint are the benchmarks that every run measured it by.
 
     Raises:
         InputError: A folder is no run's, two have one seed, the runs have no evaluation in common,
@@ -124,8 +124,8 @@ def collect_seeds(folders: Sequence[Path]) -> SeedsView:
     checkpoints = sorted(
         set.intersection(*(set(run.results) for run in runs)), key=checkpoint_place
     )
-    kept = [run.results[name]["benchmarks"] for run in runs for name in checkpoints]
-    benchmarks = [name for name in kept[0] if all(name in each for each in kept)] if kept else []
+    measured = {checkpoint: _shared(runs, checkpoint) for checkpoint in checkpoints}
+    benchmarks = list(dict.fromkeys(name for each in measured.values() for name in each))
     if not benchmarks:
         names = ", ".join(run.name for run in runs)
         raise InputError(f"{names} have no evaluation in common")
@@ -134,8 +134,8 @@ def collect_seeds(folders: Sequence[Path]) -> SeedsView:
         str(report.settings["title"]) if report else runs[0].name,
         runs,
         benchmarks,
-        {c: {b: _score(runs, c, b) for b in benchmarks} for c in checkpoints},
-        _versus(runs, checkpoints, benchmarks),
+        {c: {b: _score(runs, c, b) for b in names} for c, names in measured.items()},
+        _versus(runs, measured),
         _cautions(runs, checkpoints),
     )
 
@@ -160,6 +160,12 @@ def _read(folder: Path) -> SeedRun:
     return SeedRun(folder.resolve().name, seeds.pop(), done, results)
 
 
+def _shared(runs: Sequence[SeedRun], checkpoint: str) -> list[str]:
+    """Returns the benchmarks that every run measured a checkpoint by."""
+    first, *others = (run.results[checkpoint]["benchmarks"] for run in runs)
+    return [name for name in first if all(name in other for other in others)]
+
+
 def _score(runs: Sequence[SeedRun], checkpoint: str, benchmark: str) -> Score:
     found = [run.results[checkpoint]["benchmarks"][benchmark] for run in runs]
     solved = list(solved_by_problem(found).values())
@@ -180,9 +186,8 @@ def _score(runs: Sequence[SeedRun], checkpoint: str, benchmark: str) -> Score:
     )
 
 
-def _versus(
-    runs: Sequence[SeedRun], checkpoints: Sequence[str], benchmarks: Sequence[str]
-) -> list[Versus]:
+def _groups(benchmarks: Sequence[str]) -> dict[str, list[str]]:
+    """Returns what is compared, by name: each benchmark, and those for functions together."""
     groups = {name: [name] for name in benchmarks}
     for answers in dict.fromkeys(name.partition("@")[2] for name in benchmarks):
         functions = [
@@ -192,17 +197,20 @@ def _versus(
         ]
         if len(functions) > 1:
             groups[f"{TOGETHER}@{answers}" if answers else TOGETHER] = functions
+    return groups
 
+
+def _versus(runs: Sequence[SeedRun], measured: Mapping[str, Sequence[str]]) -> list[Versus]:
     def against(first: str, last: str) -> list[Versus]:
-        sides = ([run.results[name] for run in runs] for name in (first, last))
-        before, after = sides
+        before, after = ([run.results[name] for run in runs] for name in (first, last))
+        both = [name for name in measured[first] if name in measured[last]]
         return [
             Versus(group, first, last, compare_results(before, after, names))
-            for group, names in groups.items()
+            for group, names in _groups(both).items()
         ]
 
     found = []
-    first, *others = checkpoints
+    first, *others = measured
     for last in others:
         found += against(first, last)
     for control in others:

@@ -48,6 +48,7 @@ def _figures(view: SeedsView) -> list[tuple[str, Markup]]:
         rows = [
             plots.Interval(checkpoint, scored[name].score, scored[name].low, scored[name].high)
             for checkpoint, scored in view.scores.items()
+            if name in scored
         ]
         title = f"{words.benchmark_title(name)}: pass@1, mean of the seeds, and its 95% interval"
         found.append((title, plots.intervals(rows, title)))
@@ -76,7 +77,10 @@ def _scores(view: SeedsView) -> Table:
     for checkpoint, scored in view.scores.items():
         cells = []
         for name in view.benchmarks:
-            score = scored[name]
+            score = scored.get(name)
+            if score is None:
+                cells += ["not evaluated", ""]
+                continue
             cells += [f"{words.percent(score.score)} ({words.interval(score)})"]
             cells += [f"{score.tokens:.0f}"]
         table.add_row(checkpoint, *cells)
