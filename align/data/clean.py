@@ -223,7 +223,7 @@ class RowCleaner:
     def _mix(self, stays: Bools) -> Mix:
         source_of = np.frombuffer(self._source_of, dtype=np.uint16)
         members = {
-            source.name: np.flatnonzero(stays & (source_of == number))
+            source.name: np.flatnonzero(stays & (source_of == number)).astype(np.int32)
             for number, source in enumerate(self.sources)
         }
         weights = {source.name: source.settings.weight for source in self.sources}

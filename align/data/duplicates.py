@@ -87,7 +87,7 @@ class Duplicates:
         similarity: Of both, on the less alike side; 1 for equal rows.
     """
 
-    earlier: NDArray[np.int64]
+    earlier: NDArray[np.int32]
     similarity: NDArray[np.float32]
 
 
@@ -127,7 +127,8 @@ class DuplicateFinder:
     def find(self, spool: Spool) -> Duplicates:
         """Compares the candidates; the earliest of rows that are alike stays."""
         self._flush()
-        found = Duplicates(np.full(len(spool), -1), np.ones(len(spool), dtype=np.float32))
+        count = len(spool)
+        found = Duplicates(np.full(count, -1, dtype=np.int32), np.ones(count, dtype=np.float32))
         ids, *bands = self._paths
         for row, first in _candidates(ids).tolist():
             if found.earlier[row] < 0 and spool[row]["row_id"] == spool[first]["row_id"]:
@@ -171,6 +172,8 @@ def id_key(row_id: str) -> int:
 def _candidates(path: Path) -> NDArray[np.int64]:
     """Returns the pairs (row, earlier row) of equal keys: with the first such row and the last."""
     keys = np.fromfile(path, dtype=np.uint64)
+    rows = _repeated(keys)
+    keys = keys[rows]
     order = np.argsort(keys, kind="stable")
     places = np.arange(len(keys))
     opens = np.ones(len(keys), dtype=bool)
@@ -181,4 +184,15 @@ def _candidates(path: Path) -> NDArray[np.int64]:
     for back in range(1, _LAST + 1):
         inside = repeats[repeats - back > firsts[repeats]]
         pairs.append(np.stack([order[inside], order[inside - back]], axis=1))
-    return np.concatenate(pairs)
+    return rows[np.concatenate(pairs)]
+
+
+def _repeated(keys: Uint64s) -> NDArray[np.int64]:
+    """Returns the numbers of the keys that stand there more than once, in ascending order."""
+    ordered = np.sort(keys)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    if not len(repeated):
+        return np.empty(0, dtype=np.int64)
+    places = np.searchsorted(repeated[:-1], keys)
+    return np.flatnonzero(repeated[places] == keys)

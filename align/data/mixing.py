@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Int64s = NDArray[np.int64]
+Numbers = NDArray[np.int32]
 Uint64s = NDArray[np.uint64]
 
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -31,8 +31,8 @@ class Mix:
         used: How many are taken from each source.
     """
 
-    rows: Int64s
-    copies: Int64s
+    rows: Numbers
+    copies: Numbers
     used: Mapping[str, int]
 
 
@@ -44,7 +44,7 @@ def choose(ids: Uint64s, count: int, seed: int) -> NDArray[np.bool_]:
 
 
 def mix(
-    sources: Mapping[str, Int64s], weights: Mapping[str, float], ids: Uint64s, seed: int
+    sources: Mapping[str, Numbers], weights: Mapping[str, float], ids: Uint64s, seed: int
 ) -> Mix:
     """Takes every source's rows as often as its weight says.
 
@@ -62,22 +62,25 @@ def mix(
         whole, rest = divmod(used[name], max(1, len(members)))
         for copy in range(whole):
             rows.append(members)
-            copies.append(np.full(len(members), copy))
+            copies.append(np.full(len(members), copy, dtype=np.int32))
         rows.append(members[choose(ids[members], rest, seed)])
-        copies.append(np.full(rest, whole))
-    row_numbers = np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
-    copy_numbers = np.concatenate(copies) if copies else np.empty(0, dtype=np.int64)
-    places = _numbers(ids[row_numbers], seed, "order", copy_numbers)
-    order = np.lexsort((copy_numbers, ids[row_numbers], places))
+        copies.append(np.full(rest, whole, dtype=np.int32))
+    row_numbers = np.concatenate(rows) if rows else np.empty(0, dtype=np.int32)
+    copy_numbers = np.concatenate(copies) if copies else np.empty(0, dtype=np.int32)
+    own_ids = ids[row_numbers]
+    places = _numbers(own_ids, seed, "order", copy_numbers)
+    order = np.lexsort((copy_numbers, own_ids, places))
     return Mix(row_numbers[order], copy_numbers[order], used)
 
 
-def _numbers(ids: Uint64s, seed: int, purpose: str, copies: Int64s | int) -> Uint64s:
+def _numbers(ids: Uint64s, seed: int, purpose: str, copies: Numbers | int) -> Uint64s:
     """Mixes ids with a seed (the finaliser of splitmix64, Steele et al. 2014)."""
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     keys = np.frombuffer(digest[:16], dtype="<u8")
-    value = (ids ^ keys[0]) + np.asarray(copies).astype(np.uint64) * (keys[1] | np.uint64(1))
+    value: Uint64s = ids ^ keys[0]
+    value += np.asarray(copies).astype(np.uint64) * (keys[1] | np.uint64(1))
     for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
-        value = (value ^ (value >> shift)) * multiplier
-    mixed: Uint64s = value ^ (value >> _SHIFTS[2])
-    return mixed
+        value ^= value >> shift
+        value *= multiplier
+    value ^= value >> _SHIFTS[2]
+    return value
