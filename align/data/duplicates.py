@@ -171,7 +171,7 @@ def id_key(row_id: str) -> int:
 
 def _candidates(path: Path) -> NDArray[np.int64]:
     """Returns the pairs (row, earlier row) of equal keys: with the first such row and the last."""
-    keys = np.fromfile(path, dtype=np.uint64)
+    keys: Uint64s = np.fromfile(path, dtype=np.uint64)
     rows = _repeated(keys)
     keys = keys[rows]
     order = np.argsort(keys, kind="stable")
@@ -184,7 +184,8 @@ def _candidates(path: Path) -> NDArray[np.int64]:
     for back in range(1, _LAST + 1):
         inside = repeats[repeats - back > firsts[repeats]]
         pairs.append(np.stack([order[inside], order[inside - back]], axis=1))
-    return rows[np.concatenate(pairs)]
+    found: NDArray[np.int64] = rows[np.concatenate(pairs)]
+    return found
 
 
 def _repeated(keys: Uint64s) -> NDArray[np.int64]:
