@@ -99,6 +99,11 @@ def evaluate(
     }
     serving, own = serving_of(endpoint, overrides)
     settings = settings_of(EvalSettings, given, own)
+    if settings.repeated or settings.checkpoints:
+        raise RecipeError(
+            "repeated and checkpoints are settings of a recipe: here one model is measured once; "
+            "give --n and --temperature, or evaluate again into another --out"
+        )
     box = parse_settings(
         SandboxSettings, {"engine": engine, "isolation": isolation, "workers": workers}, "option"
     )

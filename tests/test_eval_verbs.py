@@ -15,9 +15,11 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from align.artifacts import Row, read_shards
-from align.errors import ArtifactError, InputError
+from align.cli import app
+from align.errors import ArtifactError, InputError, RecipeError
 from align.evaluation import compare_results
 from align.evaluation.execution import Execution
 from align.evaluation.results import score
@@ -300,3 +302,12 @@ def test_a_result_that_is_none_is_named(tmp_path: Path) -> None:
         read_result(tmp_path)
     with pytest.raises(InputError, match="no benchmark x"):
         compare_results([{"benchmarks": {}}], [{"benchmarks": {}}], ["x"])
+
+
+@pytest.mark.parametrize("change", ["repeated={n: 3}", "checkpoints=[start]"])
+def test_the_verb_refuses_what_only_a_recipe_can_do(tmp_path: Path, change: str) -> None:
+    given = ["eval", "--samples", str(tmp_path), "--out", str(tmp_path / "e"), "--set", change]
+    done = CliRunner().invoke(app, given)
+    assert isinstance(done.exception, RecipeError)
+    assert "settings of a recipe" in str(done.exception)
+    assert not (tmp_path / "e").exists()
