@@ -29,7 +29,7 @@ import httpx
 from align.artifacts import read_shards
 from align.checkpoint import resolve_model
 from align.judge_inputs import task_text
-from align.serving import Servers, served_name
+from align.serving import Servers, served_name, server_command
 from align.settings import ServingSettings
 from benchmarks.tables import machine, print_machine, print_table
 from judges import Candidate, Judge, Judgement, load_rubric
@@ -59,6 +59,11 @@ def read_candidates(answers: Path, problems: int, each: int) -> list[Candidate]:
             groups[row["task_id"]].append(candidate)
     whole = [group[:each] for _, group in sorted(groups.items()) if len(group) >= each]
     return [candidate for group in whole[:problems] for candidate in group]
+
+
+def counting_command(*args: Any) -> list[str]:
+    """Returns a server's command line without the flag under which it counts nothing."""
+    return [part for part in server_command(*args) if part != "--disable-log-stats"]
 
 
 def hits(url: str) -> tuple[float, float]:
@@ -129,7 +134,11 @@ def main() -> None:
     shares: dict[str, list[float]] = defaultdict(list)
     labels: dict[str, dict[str, Judgement]] = {}
     settings = ServingSettings(max_num_seqs=CONCURRENCY, kv_cache_gib=2.0)
-    with tempfile.TemporaryDirectory() as logs, Servers(settings, Path(logs)) as servers:
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        patch("align.serving.server_command", counting_command),
+        Servers(settings, Path(logs)) as servers,
+    ):
         url, model = servers.model(folder), served_name(folder)
         run_way("ours", url, model, candidates[:2], 0)  # what a first request loads
         for number in range(options.rounds):
