@@ -62,7 +62,7 @@ def training_bytes(shape: Shape, settings: SftSettings | DpoSettings, checkpoint
     else:
         tokens = 2 * settings.batch_pairs * settings.max_length
     logits = 2 * width * _LABELS_AT_ONCE * shape.vocabulary
-    # Norms keep float32; the rest the inputs of products, rotated heads, and the MLP's four.
+    # Norms keep float32; the rest inputs of products, rotated heads, the MLP's three (or four).
     kept = shape.hidden * (12 * width + 16) + 4 * width * shape.intermediate
     layers = 1 if checkpointing else shape.layers
     activations = tokens * (layers * kept + shape.layers * shape.hidden * width)

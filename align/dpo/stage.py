@@ -26,6 +26,7 @@ from align.dpo.trainer import PackedDpoTrainer
 from align.dpo.watch import METRICS, Watch, watched
 from align.dpo.weights import token_weights
 from align.errors import InputError
+from align.gating import gate_in_one
 from align.lora import lora_config
 from align.losses import add_loss_head
 from align.memory import checkpoint_activations
@@ -157,6 +158,7 @@ def build_trainer(
     def load(folder: Path) -> tuple[PreTrainedModel, bool]:
         model = load_model(folder, dtype, quantise=quantised)
         share = keep_rows_apart(model)
+        gate_in_one(model)
         add_loss_head(model)
         return model, share
 

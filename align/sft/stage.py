@@ -20,6 +20,7 @@ from trl import SFTConfig, SFTTrainer
 from align.attention import keep_rows_apart
 from align.chat import IGNORED, Tokenizer
 from align.errors import InputError, TrainingError
+from align.gating import gate_in_one
 from align.lora import lora_config, rows_to_train
 from align.losses import add_loss_head, weighted_nll
 from align.memory import checkpoint_activations
@@ -223,6 +224,7 @@ def build_trainer(
         tokens: Rows that are trained beside the adapter, as `rows_to_train` returns them.
     """
     share = keep_rows_apart(model)
+    gate_in_one(model)
     trainer = PackedSftTrainer(
         model=model,
         args=SFTConfig(
