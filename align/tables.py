@@ -253,4 +253,6 @@ def _read_hub(name: str, split: str, subset: str | None) -> Iterator[tuple[str, 
         for index, row in enumerate(rows):
             yield f"{name} row {index}", dict(row)
     except Exception as error:  # the hub's client raises errors of many roots
-        raise InputError(f"{name} can't be read from the hub: {error}") from error
+        raise InputError(
+            f"{name} is no path here (nor below $ALIGN_DATA), and can't be read from the Hub: {error}"
+        ) from error

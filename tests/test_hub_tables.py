@@ -70,6 +70,7 @@ def test_what_the_hub_does_not_have_is_a_clear_error(tmp_path: Path) -> None:
         done = align(hub, tmp_path, "data", "--rows", "org/other", "--out", str(tmp_path / "a"))
         split = 'rows=[{"path": "org/rows", "split": "dev"}]'
         other = align(hub, tmp_path, "data", "--set", split, "--out", str(tmp_path / "b"))
-    assert done.returncode == 1 and "org/other can't be read from the hub" in done.stderr
+    assert done.returncode == 1 and "can't be read from the Hub" in done.stderr
+    assert "org/other is no path here" in done.stderr
     assert other.returncode == 1 and "dev" in other.stderr
     assert "Traceback" not in done.stderr + other.stderr
