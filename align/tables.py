@@ -254,5 +254,6 @@ def _read_hub(name: str, split: str, subset: str | None) -> Iterator[tuple[str, 
             yield f"{name} row {index}", dict(row)
     except Exception as error:  # the hub's client raises errors of many roots
         raise InputError(
-            f"{name} is no path here (nor below $ALIGN_DATA), and can't be read from the Hub: {error}"
+            f"{name} is no path here (nor below $ALIGN_DATA), and can't be read from the Hub: "
+            f"{error}"
         ) from error
