@@ -35,7 +35,7 @@ from align.pipeline import SANDBOX_KEYS, SERVING_KEYS
 from align.processes import PARALLEL, is_first, refuse_several
 from align.recipe import apply_override, parse_settings
 from align.run import PASSING_KEYS, stage_function
-from align.settings import SandboxSettings, ServingSettings, Settings
+from align.settings import JudgeSettings, SandboxSettings, ServingSettings, Settings
 from align.stage import Output
 from align.tables import looks_like_hub_id, resolve_table
 
@@ -121,6 +121,10 @@ def do_stage(
         "settings": settings.model_dump(mode="json", exclude=set(PASSING_KEYS)),
         "seed": seed,
     }
+    if isinstance(settings, JudgeSettings):
+        from align.judge_inputs import rubric_sha  # most verbs know nothing of judges
+
+        config["rubric"] = rubric_sha(settings.rubric)
     if serving is not None:
         config["serving"] = serving.model_dump(mode="json", include=set(SERVING_KEYS))
     if sandbox is not None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from align.checkpoint import weights_sha
+from align.checkpoint import weights_sha, words_sha
 from align.completions import look_up
-from align.errors import InputError, ServingError
+from align.errors import BudgetError, InputError, ServingError
 from align.lineage import origin
 from align.settings import JudgeSettings
 from align.stage import Context
@@ -59,19 +59,22 @@ class JudgeAsker:
                 raise InputError("judge.endpoint needs judge.model: the name that it serves")
             self.name = self.model = str(settings.model)
             self.weights_sha = None
+            self._identity = self.name
         else:
             folder = inputs["model"]
             self.model = str(origin(folder)["name"])
             self.weights_sha = weights_sha(folder)
-            self.name = f"{folder.name}@{self.weights_sha[:12]}"
+            self.name = f"{self.model}@{self.weights_sha[:12]}"
+            self._identity = f"{self.name} {words_sha(folder)}"
 
     def score(
         self, rubric: Rubric, candidates: Iterable[Candidate], *, guarded: bool = True
     ) -> Iterator[Judgement]:
-        """Yields a judgement of each candidate, or of as many as the budget has room for.
+        """Yields a judgement of each candidate.
 
         Raises:
             ServingError: The server can't be started or kept alive; what was answered is kept.
+            BudgetError: The budget has no room for all; what was answered is kept.
         """
         return self._ask(
             {each.candidate_id: each for each in candidates},
@@ -84,10 +87,11 @@ class JudgeAsker:
     def compare(
         self, rubric: Rubric, pairs: Iterable[tuple[Candidate, Candidate]]
     ) -> Iterator[Preference]:
-        """Yields a preference for each pair, or for as many as the budget has room for.
+        """Yields a preference for each pair.
 
         Raises:
             ServingError: As `score`.
+            BudgetError: As `score`.
         """
         return self._ask(
             {(a.candidate_id, b.candidate_id): (a, b) for a, b in pairs},
@@ -121,12 +125,12 @@ class JudgeAsker:
                 raise ServingError(f"judging stopped: {error}") from error
             finally:
                 self._spent += judge.spent.prompt_tokens + judge.spent.completion_tokens
-            if judge.budget_spent:
-                self._context.warn(
-                    f"the judge's budget of {self._settings.budget_tokens} tokens is spent: "
-                    f"{len(left)} of {everything} are not judged"
+            if judge.budget_spent and left:
+                raise BudgetError(
+                    f"the judge's budget of {self._settings.budget_tokens} tokens is spent, and "
+                    f"{len(left)} of {everything} are not judged yet; what was answered is kept. "
+                    "The same command goes on, and spends as much again; or raise budget_tokens"
                 )
-                return
         if left:
             raise ServingError(
                 f"{len(left)} of {everything} could not be judged: the judge's server failed "
@@ -150,7 +154,7 @@ class JudgeAsker:
             concurrency=settings.concurrency,
             rationale_tokens=settings.rationale_tokens,
             guarded=guarded,
-            identity=f"{self.name} {engine}",
+            identity=f"{self._identity} {engine}",
             budget_tokens=None if budget is None else max(0, budget - self._spent),
             cache=self._answers,
         )

@@ -16,14 +16,14 @@ from markupsafe import Markup
 from align.artifacts import Row, sha256_text, write_atomic, write_json
 from align.asking import JudgeAsker
 from align.errors import InputError
-from align.judge_inputs import candidate_of, choose_samples, find_rubric, good_ones
+from align.judge_inputs import NO_LABEL, candidate_of, choose_samples, find_rubric, good_ones
 from align.manifest import CALIBRATION
 from align.planted import planted_faults
 from align.report import plots
 from align.settings import CalibrationSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
-from align.tables import read_rows
+from align.tables import read_by_sample, read_rows
 from judges import AnswerCache, Candidate, Rubric, Usage, parse_failure_rate, within_problem_auroc
 from judges.attacks import attack_suite, resistance
 from judges.calibration import (
@@ -35,8 +35,6 @@ from judges.calibration import (
     wins,
 )
 
-#: Outcomes that say nothing of the code, and so can't tell whether a judge is right.
-_NO_LABEL = frozenset({"infra_error", "flaky", "invalid_task", "tampered"})
 _PLOTTED = (
     ("auroc", "passing above failing, within a problem"),
     ("accuracy", "right about passing"),
@@ -65,11 +63,12 @@ def run(
             "by the same tests"
         )
     tasks = {row["task_id"]: row for _, row in read_rows(inputs["tasks"])}
-    verdicts = {row["sample_id"]: row for _, row in read_rows(inputs["verdicts"])}
-    labelled = {key: row for key, row in verdicts.items() if row["outcome"] not in _NO_LABEL}
+    verdicts = read_by_sample(inputs["verdicts"])
+    labelled = {key: row for key, row in verdicts.items() if row["outcome"] not in NO_LABEL}
     skips = Skips(context)
-    samples = choose_samples(inputs["samples"], tasks, labelled, frozenset(), settings, skips)
+    samples = choose_samples(inputs["samples"], tasks, {}, frozenset(), None, skips)
     samples = _of_mixed_problems([row for row in samples if row["sample_id"] in labelled], labelled)
+    samples = _of_mixed_problems(samples[: settings.max_samples], labelled)
     if not samples:
         raise InputError(
             f"{inputs['samples']}: no problem has both a sample that passes and one that fails in "
@@ -165,9 +164,9 @@ def _pairs(
     measured = {
         "parse_failure_rate": parse_failure_rate(each.status for each in asked),
         "pair_accuracy": wins(
-            (problem, each.p_first, 1 - each.p_first)
+            (problem, share, 1 - share)
             for problem, each in answered
-            if each.p_first is not None
+            if (share := each.share_first) is not None
         ),
         "no_preference": _mean(float(each.preferred is None) for _, each in answered),
         "order_consistency": order_consistency(answered),

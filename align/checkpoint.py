@@ -94,6 +94,20 @@ def weights_sha(folder: Path) -> str:
     return total.hexdigest()
 
 
+def words_sha(folder: Path) -> str:
+    """Hash what turns a conversation into a model's tokens, and its config.
+
+    Returns:
+        The sha256, in hex, of the tokenizer's, the chat template's and the config's files.
+    """
+    names = ("chat_template.jinja", "config.json", "tokenizer.json", "tokenizer_config.json")
+    total = hashlib.sha256()
+    for name in names:
+        content = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
 def weights_dtype(folder: Path) -> str:
     """Returns the floating-point type of a checkpoint's weights, as torch names it.
 

@@ -270,7 +270,11 @@ def _json(response: httpx.Response) -> Any:
 
 
 def _parse(body: Any) -> Completion:
-    choice = body["choices"][0]
+    choices = body.get("choices") if isinstance(body, dict) else None
+    choice = choices[0] if choices else {}
+    if choice.get("finish_reason") not in ("stop", "length"):
+        # A server that goes down answers what was in flight with what it has so far (`abort`).
+        raise _Fault(f"the answer was not finished: {choice.get('finish_reason')}")
     logprobs = (choice.get("logprobs") or {}).get("token_logprobs")
     token_ids = choice.get("token_ids")
     if logprobs is None or token_ids is None:

@@ -33,5 +33,9 @@ class ServingError(AlignError, RuntimeError):
     """A model server that could not be started, reached or kept alive."""
 
 
+class BudgetError(AlignError, RuntimeError):
+    """What a stage may spend is spent before it is done; it goes on from there when run again."""
+
+
 class TrainingError(AlignError, RuntimeError):
     """Training that can't start or must not go on."""

@@ -10,10 +10,12 @@ from typing import Any
 
 from align.artifacts import Row, sha256_text
 from align.errors import InputError
-from align.settings import JudgeSettings
 from align.skips import Skips
 from align.tables import read_samples
 from judges import Candidate, JudgeError, Rubric, load_rubric
+
+#: Outcomes that say nothing of the code, and so can't tell whether a judge is right.
+NO_LABEL = frozenset({"infra_error", "flaky", "invalid_task", "tampered"})
 
 
 def rubric_sha(name: str) -> str:
@@ -50,8 +52,8 @@ def candidate_of(sample: Row, tasks: Mapping[str, Row], verdicts: Mapping[str, R
     verdict = verdicts.get(sample["sample_id"])
     outcomes = ""
     if verdict is not None:
-        passed = f"{verdict['passed']} of {verdict['total']} tests passed"
-        outcomes = f"{verdict['outcome']}: {passed}. {verdict['detail'] or ''}".strip()
+        # Not the verdict's detail: messages and values in it are what the candidate wrote.
+        outcomes = f"{verdict['outcome']}: {verdict['passed']} of {verdict['total']} tests passed"
     return Candidate(
         sample["sample_id"],
         task_text(task),
@@ -67,10 +69,13 @@ def choose_samples(
     tasks: Mapping[str, Row],
     verdicts: Mapping[str, Row],
     passed_over: frozenset[str],
-    settings: JudgeSettings,
+    most: int | None,
     skips: Skips,
 ) -> list[Row]:
-    """Returns the samples with code in the order in which they are judged: task by task."""
+    """Returns `most` samples with code in the order in which they are judged: task by task.
+
+    Tasks of two accepted samples come first, as far as `verdicts` tells; else by hash.
+    """
     groups: dict[str, list[Row]] = defaultdict(list)
     for place, row in read_samples(location, ("sample_id", "task_id", "sample_index")):
         if row["sample_id"] in passed_over:
@@ -94,7 +99,7 @@ def choose_samples(
         ordered.extend(
             sorted(groups[task_id], key=lambda row: (row["sample_index"], row["sample_id"]))
         )
-    return ordered[: settings.max_samples]
+    return ordered[:most]
 
 
 def good_ones(

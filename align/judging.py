@@ -14,14 +14,14 @@ from align import rows as schemas
 from align.artifacts import Row, canonical_json, sha256_text, write_json
 from align.asking import JudgeAsker
 from align.errors import InputError
-from align.judge_inputs import candidate_of, choose_samples, find_rubric, good_ones
+from align.judge_inputs import NO_LABEL, candidate_of, choose_samples, find_rubric, good_ones
 from align.lineage import kinship
 from align.manifest import CALIBRATION
 from align.planted import planted_faults
 from align.settings import JudgeSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
-from align.tables import read_rows
+from align.tables import read_by_sample, read_rows
 from judges import (
     AnswerCache,
     Candidate,
@@ -53,15 +53,17 @@ def run(
         ServingError: The judge's server can't be started or kept alive.
     """
     tasks = {row["task_id"]: row for _, row in read_rows(inputs["tasks"])}
-    verdicts: dict[str, Row] = {}
-    if "verdicts" in inputs:
-        verdicts = {row["sample_id"]: row for _, row in read_rows(inputs["verdicts"])}
+    verdicts = read_by_sample(inputs.get("verdicts"))
     skips = Skips(context)
     passed_over = frozenset() if settings.executed else frozenset(verdicts)
-    samples = choose_samples(inputs["samples"], tasks, verdicts, passed_over, settings, skips)
+    rubric = find_rubric(settings.rubric)
+    samples = choose_samples(
+        inputs["samples"], tasks, verdicts, passed_over, settings.max_samples, skips
+    )
+    candidates = {row["sample_id"]: candidate_of(row, tasks, verdicts) for row in samples}
+    samples = _with_needs(samples, candidates, rubric, skips)
     if not samples and settings.executed:
         raise InputError(f"{inputs['samples']} holds no sample to judge: {skips.first()}")
-    rubric = find_rubric(settings.rubric)
     calibration: dict[str, Any] = {}
     with out.table("judgements", schemas.JUDGEMENT, "sample_id") as writer:
         todo = [row for row in samples if row["sample_id"] not in writer.done]
@@ -75,9 +77,6 @@ def run(
                 if kin := _kin(asker, samples):
                     calibration["kin"] = kin
                     context.warn(f"{kin}: models favour answers like their own")
-                candidates = {
-                    row["sample_id"]: candidate_of(row, tasks, verdicts) for row in samples
-                }
                 judged = _tournaments if rubric.kind == "pairwise" else _scores
                 # A tournament is of all samples of a task, also of those that have their row.
                 asked = samples if rubric.kind == "pairwise" else todo
@@ -90,11 +89,28 @@ def run(
                     calibration["planted"] = planted_faults(asker, rubric, originals)
     rows = [row for _, row in read_rows(out.path / "judgements")]
     outcomes = {sample_id: row["outcome"] for sample_id, row in verdicts.items()}
-    summary = _summary(rows, outcomes, writer.content_sha(), skips, calibration)
+    told = {} if "outcomes" in rubric.needs else outcomes  # who was told can't be measured by it
+    summary = _summary(rows, outcomes, told, writer.content_sha(), skips, calibration)
     figures = ("auroc", "order_consistency", "planted", "kin")
     found = {key: summary.details[key] for key in figures if key in summary.details}
     write_json(out.path / CALIBRATION, found)
     return summary
+
+
+def _with_needs(
+    samples: Sequence[Row], candidates: Mapping[str, Candidate], rubric: Rubric, skips: Skips
+) -> list[Row]:
+    """Returns the samples that have what the rubric shows the judge beside the code."""
+    found = []
+    for row in samples:
+        candidate = candidates[row["sample_id"]]
+        missing = [need for need in sorted(rubric.needs) if not getattr(candidate, need)]
+        if missing:
+            reason = f"rubric {rubric.full_name} shows the judge its {', '.join(missing)}"
+            skips.add("no_" + missing[0], row["sample_id"], reason)
+        else:
+            found.append(row)
+    return found
 
 
 def _kin(asker: JudgeAsker, samples: Sequence[Row]) -> str | None:
@@ -186,15 +202,16 @@ def _row(judgement: Judgement, sample: Row, judge: str) -> Row:
 def _summary(
     rows: list[Row],
     outcomes: Mapping[str, str],
+    labels: Mapping[str, str],
     content_sha: str,
     skips: Skips,
     calibration: Mapping[str, Any],
 ) -> Summary:
     scored = [row for row in rows if row["status"] == "ok"]
     labelled = [
-        (row["task_id"], row["score"], outcomes[row["sample_id"]] == "accepted")
+        (row["task_id"], row["score"], labels[row["sample_id"]] == "accepted")
         for row in scored
-        if row["sample_id"] in outcomes
+        if row["sample_id"] in labels and labels[row["sample_id"]] not in NO_LABEL
     ]
     by_outcome: dict[str, list[float]] = defaultdict(list)
     for row in scored:

@@ -59,21 +59,9 @@ def rows_to_train(
     Raises:
         TrainingError: There are such rows, and the settings say not to train them.
     """
-    tokens = template_tokens(tokenizer)
-    ids = [token_id(tokenizer, token) for token in tokens]
-    layers = {"embed_tokens": model.get_input_embeddings()}
-    if not model.config.get_text_config().tie_word_embeddings:
-        layers["lm_head"] = model.get_output_embeddings()
-    found: dict[str, list[int]] = {}
-    for layer in layers.values():
-        name = next(name for name, each in model.named_modules() if each is layer)
-        rows = untrained_rows(cast(torch.Tensor, layer.weight), ids)
-        if rows:
-            found[name.rsplit(".", 1)[-1]] = rows
+    found, names = _untrained(model, tokenizer)
     if not found:
         return {}
-    wanting = sorted({row for rows in found.values() for row in rows})
-    names = ", ".join(token for token, row in zip(tokens, ids, strict=True) if row in wanting)
     if settings.train_tokens == "never":
         raise TrainingError(
             f"the start checkpoint never trained {names}, which its chat template writes: under "
@@ -86,6 +74,39 @@ def rows_to_train(
         "which vLLM serves only merged"
     )
     return found
+
+
+def refuse_untrained(model: PreTrainedModel, tokenizer: Any) -> None:
+    """Refuses to train preferences of a model that was never taught its chat template.
+
+    Raises:
+        TrainingError: Rows of its chat tokens were never trained.
+    """
+    found, names = _untrained(model, tokenizer)
+    if found:
+        raise TrainingError(
+            f"the start checkpoint never trained {names}, which its chat template writes, so it "
+            "can't end an answer, and preferences do not teach it: fine-tune it first (`align sft` "
+            "trains these rows beside the adapter), or train all weights (lora: null)"
+        )
+
+
+def _untrained(model: PreTrainedModel, tokenizer: Any) -> tuple[dict[str, list[int]], str]:
+    """Returns the untrained rows of chat tokens by layer, and the tokens' names."""
+    tokens = template_tokens(tokenizer)
+    ids = [token_id(tokenizer, token) for token in tokens]
+    layers = {"embed_tokens": model.get_input_embeddings()}
+    if not model.config.get_text_config().tie_word_embeddings:
+        layers["lm_head"] = model.get_output_embeddings()
+    found: dict[str, list[int]] = {}
+    for layer in layers.values():
+        name = next(name for name, each in model.named_modules() if each is layer)
+        rows = untrained_rows(cast(torch.Tensor, layer.weight), ids)
+        if rows:
+            found[name.rsplit(".", 1)[-1]] = rows
+    wanting = {row for rows in found.values() for row in rows}
+    names = (token for token, row in zip(tokens, ids, strict=True) if row in wanting)
+    return found, ", ".join(names)
 
 
 def untrained_rows(weight: torch.Tensor, ids: Sequence[int]) -> list[int]:

@@ -44,8 +44,18 @@ def shape_of(folder: Path) -> Shape:
     )
 
 
-def training_bytes(shape: Shape, settings: SftSettings | DpoSettings, checkpointing: bool) -> int:
-    """Estimates the largest memory of a training stage, in bytes.
+def most_tokens(settings: SftSettings | DpoSettings) -> int:
+    """Returns the tokens of a forward pass whose rows are all as long as the settings let them."""
+    if isinstance(settings, DpoSettings):
+        return 2 * settings.batch_pairs * settings.max_length
+    tokens = min(settings.batch_rows * settings.max_length, settings.pass_tokens)
+    return max(tokens, settings.max_length)
+
+
+def training_bytes(
+    shape: Shape, settings: SftSettings | DpoSettings, checkpointing: bool, tokens: int
+) -> int:
+    """Estimates the largest memory of a training stage with passes of so many tokens, in bytes.
 
     Weights; for trained ones gradients and AdamW's two moments in float32; what each layer keeps of
     each token for the way back (with checkpointing only its input, and one layer in full); logits.
@@ -56,11 +66,6 @@ def training_bytes(shape: Shape, settings: SftSettings | DpoSettings, checkpoint
     else:
         held = 1 if settings.lora.quantise else width
     weights = held * shape.parameters
-    if isinstance(settings, SftSettings):
-        tokens = min(settings.batch_rows * settings.max_length, settings.pass_tokens)
-        tokens = max(tokens, settings.max_length)
-    else:
-        tokens = 2 * settings.batch_pairs * settings.max_length
     logits = 2 * width * _LABELS_AT_ONCE * shape.vocabulary
     # Norms keep float32; the rest inputs of products, rotated heads, the MLP's three (or four).
     kept = shape.hidden * (12 * width + 16) + 4 * width * shape.intermediate
@@ -69,9 +74,11 @@ def training_bytes(shape: Shape, settings: SftSettings | DpoSettings, checkpoint
     return weights + activations + logits
 
 
-def needs_checkpointing(shape: Shape, settings: SftSettings | DpoSettings, free: int) -> bool:
+def needs_checkpointing(
+    shape: Shape, settings: SftSettings | DpoSettings, free: int, tokens: int
+) -> bool:
     """Says whether layers must be computed twice, for their activations do not fit."""
-    return training_bytes(shape, settings, False) > _SHARE * free
+    return training_bytes(shape, settings, False, tokens) > _SHARE * free
 
 
 def free_bytes() -> int:
@@ -98,11 +105,18 @@ def free_bytes() -> int:
 
 
 def checkpoint_activations(
-    settings: SftSettings | DpoSettings, parent: Path, context: Context
+    settings: SftSettings | DpoSettings, parent: Path, context: Context, tokens: int
 ) -> bool:
-    """Decides whether layers are computed twice: only where memory needs it."""
+    """Decides whether layers are computed twice: only where memory needs it.
+
+    Args:
+        settings: The stage's settings.
+        parent: The checkpoint that is trained.
+        context: The run.
+        tokens: Tokens of the largest forward pass.
+    """
     shape, free = shape_of(parent), free_bytes()
-    needed = needs_checkpointing(shape, settings, free)
-    size = training_bytes(shape, settings, needed)
+    needed = needs_checkpointing(shape, settings, free, tokens)
+    size = training_bytes(shape, settings, needed, tokens)
     context.log("memory", needed_bytes=size, free_bytes=free, checkpointing=needed)
     return needed

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from align.manifest import read_manifest
-from align.memory import Shape, free_bytes, needs_checkpointing, shape_of, training_bytes
+from align.memory import (
+    Shape,
+    free_bytes,
+    most_tokens,
+    needs_checkpointing,
+    shape_of,
+    training_bytes,
+)
 from align.precision import compute_dtype
 from align.settings import (
     DpoSettings,
@@ -164,9 +171,10 @@ def _memory(run: Run, instance: Instance, model: Shape) -> str:
     width = 4 if (compute_dtype("auto") if served == "auto" else served) == "float32" else 2
     weights = width * model.parameters
     if isinstance(settings, SftSettings | DpoSettings):
-        checkpointing = needs_checkpointing(model, settings, free_bytes())
-        size = _gib(training_bytes(model, settings, checkpointing))
-        return f"{size}, layers computed twice" if checkpointing else size
+        tokens = most_tokens(settings)
+        checkpointing = needs_checkpointing(model, settings, free_bytes(), tokens)
+        size = _gib(training_bytes(model, settings, checkpointing, tokens))
+        return f"{size}, layers computed twice if rows are long" if checkpointing else size
     if isinstance(settings, SampleSettings | JudgeSettings | EvalSettings):
         if run.recipe.serving.endpoint:
             return "elsewhere"

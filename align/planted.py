@@ -67,9 +67,9 @@ def _compared(
     asked = [(plain[name], each) for name, made in worse.items() for each in made.values()]
     answered = list(asker.compare(rubric, asked))
     rows = [
-        (*pairs[each.candidate_ids], each.p_first, 1 - each.p_first)
+        (*pairs[each.candidate_ids], share, 1 - share)
         for each in answered
-        if each.p_first is not None
+        if (share := each.share_first) is not None
     ]
     consistency = order_consistency((pairs[each.candidate_ids][1], each) for each in answered)
     return {**_shares(rows), "order_consistency": consistency}

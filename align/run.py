@@ -23,8 +23,8 @@ from align.processes import refuse_several
 from align.recipe import Recipe
 from align.stage import Output, StageFunction
 
-#: Settings that change how fast a stage works, and nothing of what it writes.
-PASSING_KEYS = frozenset({"concurrency", "workers", "save_steps"})
+#: Settings that change how a stage gets there, and nothing of what it writes.
+PASSING_KEYS = frozenset({"concurrency", "workers", "save_steps", "budget_tokens"})
 
 
 @dataclass(frozen=True)

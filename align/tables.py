@@ -118,6 +118,28 @@ def read_samples(location: Path, needed: Collection[str]) -> Iterator[tuple[str,
         yield place, row
 
 
+def read_by_sample(table: Path | None) -> dict[str, Row]:
+    """Returns the rows of a table of verdicts or judgements by their sample's id.
+
+    Args:
+        table: The table; None is an empty one.
+
+    Raises:
+        InputError: It can't be read, a row names no sample, or two rows are of one sample.
+    """
+    found: dict[str, tuple[str, Row]] = {}
+    for place, row in read_rows(table) if table else ():
+        if not isinstance(name := row.get("sample_id"), str):
+            raise InputError(f"{place}: sample_id is missing: the row says nothing of any sample")
+        if name in found:
+            raise InputError(
+                f"{place}: sample {name} stands already at {found[name][0]}; keep one row of each "
+                "sample, for two may say different things"
+            )
+        found[name] = (place, row)
+    return {name: row for name, (_, row) in found.items()}
+
+
 def _tables_below(folder: Path) -> list[Path]:
     """Returns the tables of a folder and of those in it, in order; nothing hidden.
 

@@ -171,6 +171,19 @@ def trainer_arguments(
 class ResumableTrainer(Trainer):
     """Mixed into TRL's trainers: points to resume from that are whole or absent; no telemetry."""
 
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        """Does nothing where the point that was resumed from is the training's end.
+
+        The loop itself asks only behind a step whether it is over.
+        """
+        if self._is_over():
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **options)  # type: ignore[no-untyped-call]
+
+    def _is_over(self) -> bool:
+        return bool(self.state.global_step >= self.state.max_steps)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Saves under a temporary folder, then renames; older points go afterwards."""
         points = Path(str(self.args.output_dir))
@@ -211,18 +224,27 @@ def last_point(out: Output) -> str | None:
     """Returns the newest point to resume from, or None where training starts at the beginning.
 
     Raises:
-        ArtifactError: The points were made from other settings or inputs.
+        ArtifactError: The points were made from other settings or inputs, or by more or fewer
+            processes.
     """
     points = out.path / _POINTS
     owner = points / "identity.json"
     if points.exists() and owner.exists():
-        if json.loads(owner.read_text(encoding="utf-8")) != out.identity.as_dict():
+        present = json.loads(owner.read_text(encoding="utf-8"))
+        processes = present.pop("processes", 1)
+        if present != out.identity.as_dict():
             raise ArtifactError(
                 f"{points} was made from other settings or inputs than the present ones; move "
                 f"{out.path} away, or give another --out"
             )
+        if processes != world_size():
+            raise ArtifactError(
+                f"{points} was made by {processes} processes, and {world_size()} are at work now: "
+                f"a step would train on other pairs. Start {processes}, or delete {points} to "
+                "begin anew"
+            )
     else:
-        write_json(owner, out.identity.as_dict())
+        write_json(owner, {**out.identity.as_dict(), "processes": world_size()})
     found = sorted(points.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     return str(found[-1]) if found else None
 
@@ -266,7 +288,6 @@ def finish(
     if adapter is not None:
         shutil.rmtree(adapter, ignore_errors=True)
         cast(PeftModel, trainer.model).save_pretrained(str(adapter))
-        trainer.model = None
         model = _merged(parent, adapter)
     else:
         model = trainer.model

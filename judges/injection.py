@@ -16,8 +16,22 @@ import warnings
 
 # A hostile source can be too deep for the parser (MemoryError, RecursionError) or hold null bytes
 # (ValueError). Such code does not run either, and has no second view.
-_UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError)
+_UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
+# What a statement is made of that neither computes nor names anything.
+_CONSTANT = (
+    ast.Constant,
+    ast.JoinedStr,
+    ast.Tuple,
+    ast.List,
+    ast.Set,
+    ast.Dict,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.operator,
+    ast.unaryop,
+    ast.expr_context,
+)
 
 # A name of more characters, or of as many words, says something to a reader that code need not say.
 _LONG_NAME = 40
@@ -36,6 +50,9 @@ def second_view(code: str, language: str = "python") -> str | None:
     Returns:
         The stripped code in `ast.unparse`'s layout, or None where there is nothing to take out or
         no way to (another language, code that does not parse).
+
+    Raises:
+        RecursionError: The code runs, but nests too deep to be taken apart.
     """
     if language != "python":
         return None
@@ -43,28 +60,30 @@ def second_view(code: str, language: str = "python") -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
             tree = ast.parse(code)
-        tokens = tokenize.generate_tokens(io.StringIO(code).readline)
-        commented = any(token.type == tokenize.COMMENT for token in tokens)
-        stripper, shortener = _DeadStrings(), _Shortener()
-        tree = shortener.visit(stripper.visit(tree))
-        if not (commented or stripper.found or shortener.found):
-            return None
-        return ast.unparse(tree)
-    except _UNPARSABLE:
+        tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
+    except (*_UNPARSABLE, tokenize.TokenError):
         return None
+    commented = any(token.type == tokenize.COMMENT for token in tokens)
+    stripper, shortener = _DeadStrings(), _Shortener()
+    tree = shortener.visit(stripper.visit(tree))
+    if not (commented or stripper.found or shortener.found):
+        return None
+    return ast.unparse(tree)
 
 
 class _DeadStrings(ast.NodeTransformer):
-    """Puts `pass` in the place of string statements (docstrings are the first of them)."""
+    """Puts `pass` in the place of statements of constants that hold text: docstrings, mostly."""
 
     def __init__(self) -> None:
         self.found = False
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
-        value = node.value
+        parts = list(ast.walk(node.value))
+        texts = (each.value for each in parts if isinstance(each, ast.Constant))
         # An f-string that computes nothing is dead too; one that does may call something.
-        parts = value.values if isinstance(value, ast.JoinedStr) else [value]
-        if not all(isinstance(p, ast.Constant) and isinstance(p.value, str | bytes) for p in parts):
+        if not all(isinstance(each, _CONSTANT) for each in parts) or not any(
+            isinstance(text, str | bytes) for text in texts
+        ):
             return node
         self.found = True
         return ast.Pass()
@@ -87,18 +106,22 @@ class _Shortener(ast.NodeTransformer):
         self.found = False
 
     def visit_Constant(self, node: ast.Constant) -> ast.Constant:
-        if isinstance(node.value, str) and len(node.value) > _LONG_TEXT:
+        if isinstance(node.value, str | bytes) and len(node.value) > _LONG_TEXT:
             self.found = True
-            return ast.copy_location(ast.Constant(_TEXT), node)
+            text = _TEXT if isinstance(node.value, str) else _TEXT.encode()
+            return ast.copy_location(ast.Constant(text), node)
         return node
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
-        for field in ("id", "name", "attr", "arg", "asname"):
+        for field in ("id", "name", "attr", "arg", "asname", "rest", "names", "kwd_attrs"):
             name = getattr(node, field, None)
             # An imported module has the name that it has.
             if isinstance(name, str) and not (field == "name" and isinstance(node, ast.alias)):
                 setattr(node, field, self._short(name))
+            elif isinstance(name, list):  # of `global`, `nonlocal` and patterns
+                short = [self._short(each) if isinstance(each, str) else each for each in name]
+                setattr(node, field, short)
         return node
 
     def _short(self, name: str) -> str:

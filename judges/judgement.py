@@ -21,7 +21,7 @@ class Status(StrEnum):
     INFRA_ERROR = "infra_error"
     """The server could not be reached or failed; the candidate was not judged."""
     FLAGGED_INJECTION = "flagged_injection"
-    """The score stood on comments or docstrings: it fell when they were taken out."""
+    """The score stood on comments or docstrings: it fell, or might, when they are taken out."""
 
 
 def sha256_of(value: object) -> str:
@@ -176,3 +176,11 @@ class Preference:
     order_gap: float | None
     preferred: str | None
     judgements: tuple[Judgement, Judgement]
+
+    @property
+    def share_first(self) -> float | None:
+        """What the comparison is worth to the first: `p_first`, one half without a preference.
+
+        None unless the status is `ok`.
+        """
+        return 0.5 if self.preferred is None and self.p_first is not None else self.p_first

@@ -22,12 +22,13 @@ LabelSource = Callable[[], Awaitable[LabelTokens]]
 # too (a repetition penalty lowers labels that the prompt lists).
 _GREEDY: dict[str, Any] = {"temperature": 0, "top_p": 1, "repetition_penalty": 1}
 
-# Anchored at the start, and about helping: "I can't see a check for empty input" is a review.
+# Anchored at the start, and about helping: "I can't see a check for empty input" is a review, as
+# is "I can't help but note".
 _REFUSAL = re.compile(
     r"(?:i['\u2019]?m sorry|i am sorry|sorry|i apologi[sz]e)?[,.;]?\s*(?:but )?"
     r"(?:i|as an ai[^.]{0,60}, i)\s*"
     r"(?:can['\u2019]?t|can ?not|won['\u2019]?t|am unable to|['\u2019]?m unable to)\s+"
-    r"(?:assist|help|comply|fulfil|engage)",
+    r"(?:assist|help(?!\s+but\b)|comply|fulfil|engage)",
     re.IGNORECASE,
 )
 
@@ -164,7 +165,15 @@ async def score_candidate(
     allowed_fall = threshold * (max(values) - min(values))
     if first.score - min(values) <= allowed_fall:
         return first  # It can't fall that far, so the second look would be wasted.
-    bare = second_view(candidate.code, candidate.language)
+    try:
+        bare = second_view(candidate.code, candidate.language)
+    except RecursionError:
+        return replace(
+            first,
+            status=Status.FLAGGED_INJECTION,
+            score=None,
+            detail="the code nests too deep for a second look without comments",
+        )
     if bare is None:
         return first
     second = await look(replace(candidate, code=bare), "without comments")
@@ -190,7 +199,7 @@ async def score_candidate(
 
 def _check_rationale(completion: Completion, cap: int) -> None:
     raise_unless_finished(completion)
-    if not completion.text:
+    if not completion.text.strip():
         raise RequestFault(Status.PARSE_ERROR, "the judge wrote no rationale")
     if _REFUSAL.match(completion.text.strip()):
         raise RequestFault(Status.REFUSED, f"the judge refused: {completion.text[:200]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from judges.judgement import Preference, Status, sha256_of
+from judges.judgement import Preference, sha256_of
 
 
 def schedule(ids: Sequence[str], comparisons: int, seed: int) -> list[tuple[str, str]]:
@@ -39,13 +39,14 @@ def schedule(ids: Sequence[str], comparisons: int, seed: int) -> list[tuple[str,
 def standings(preferences: Iterable[Preference]) -> dict[str, float]:
     """Returns each candidate's mean probability of being better than who it met, 0 to 1.
 
+    A comparison whose orders disagree by more than the margin is no preference: a half for both.
     Comparisons without an answer count for nobody; a candidate whose comparisons all failed is not
     there.
     """
     won: dict[str, list[float]] = defaultdict(list)
     for preference in preferences:
-        if preference.status is Status.OK and preference.p_first is not None:
+        if (share := preference.share_first) is not None:
             first, second = preference.candidate_ids
-            won[first].append(preference.p_first)
-            won[second].append(1 - preference.p_first)
+            won[first].append(share)
+            won[second].append(1 - share)
     return {each: sum(values) / len(values) for each, values in won.items()}

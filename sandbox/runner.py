@@ -184,17 +184,17 @@ class Sandbox:
         first = self._verdict(task, code)
         if first.outcome is Outcome.INFRA_ERROR:
             return first
-        outcomes = {first.outcome}
+        seen = {_said(first)}
         times = [first.cpu_ms]
         for _ in range(repeat - 1):
             again = self._verdict(task, code)
             if again.outcome is Outcome.INFRA_ERROR:
                 return again
-            outcomes.add(again.outcome)
+            seen.add(_said(again))
             times.append(again.cpu_ms)
-        if len(outcomes) == 1:
+        if len(seen) == 1:
             return dataclasses.replace(first, run_cpu_ms=tuple(times))
-        detail = f"{repeat} runs disagree: {', '.join(sorted(outcomes))}"
+        detail = f"{repeat} runs disagree: {', '.join(sorted(seen))}"
         return dataclasses.replace(first, outcome=Outcome.FLAKY, detail=detail)
 
     def _verdict(self, task: Task, code: str | None) -> Verdict:
@@ -337,6 +337,17 @@ def _task_key(task: Task) -> tuple[object, ...]:
     """What two tasks have in common that judge alike."""
     assert task.tests is not None
     return task.tests.sha, task.entry_point, task.limits, task.reference
+
+
+def _said(verdict: Verdict) -> str:
+    """What one run says of a program, which the next has to repeat.
+
+    How many tests a slow program passes before a limit is the machine's mood, and no contradiction.
+    """
+    name = str(verdict.outcome)
+    if verdict.outcome not in (Outcome.WRONG_ANSWER, Outcome.RUNTIME_ERROR):
+        return name
+    return f"{name} ({verdict.passed} of {verdict.total} tests passed)"
 
 
 class _InfraFault(Exception):

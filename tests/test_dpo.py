@@ -20,7 +20,7 @@ from align.chat import encode_chat, encode_prompt
 from align.dpo.batches import collate, pack_pairs
 from align.dpo.order import PromptOrder
 from align.dpo.pairs import read_pairs
-from align.errors import InputError, TrainingError
+from align.errors import ArtifactError, InputError, TrainingError
 from align.losses import add_loss_head, label_scores
 from tests.tiny import build_tiny_model
 from tests.training_context import train, train_until_killed
@@ -202,7 +202,11 @@ def test_pairs_that_can_t_teach_are_left_out_and_counted(model: Path, tmp_path: 
     [
         ({"prompt": "text"}, "prompt"),
         ({"prompt": [{"role": "assistant", "content": "x"}]}, "wait for an answer"),
+        ({"prompt": ["x"]}, "message 0 must be an object"),
         ({"chosen": []}, "chosen"),
+        ({"chosen": ["x"]}, "list of one assistant message"),
+        ({"chosen": [{"role": "assistant", "content": " "}]}, "learn to say nothing"),
+        ({"rejected": [{"role": "assistant", "content": "\ud800"}]}, "content of `rejected`"),
         ({"rejected": [{"role": "user", "content": "x"}]}, "rejected"),
     ],
 )
@@ -230,6 +234,46 @@ def test_a_reference_that_is_not_the_policy_stops_the_training(
     monkeypatch.setattr(stage, "lora_config", not_fresh)
     with pytest.raises(TrainingError, match="ln 2"):
         train("dpo", FAST, {"model": model, "pairs": pairs}, tmp_path / "o")
+
+
+def test_points_of_more_processes_are_not_gone_on_from(
+    model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    inputs = {"model": model, "pairs": pairs}
+    train_until_killed(["step:5"], "dpo", FAST, inputs, tmp_path / "o")
+    owner = tmp_path / "o" / "checkpoints" / "identity.json"
+    owner.write_text(json.dumps(json.loads(owner.read_text()) | {"processes": 2}))
+    with pytest.raises(ArtifactError, match="made by 2 processes, and 1 are at work"):
+        train("dpo", FAST, inputs, tmp_path / "o")
+
+
+def test_a_model_that_never_learnt_its_template_is_refused(
+    model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    base: Any = AutoModelForCausalLM.from_pretrained(model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    rows = base.get_input_embeddings().weight
+    ends = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    with torch.no_grad():
+        rows[ends[0]] = rows[ends[1]]
+    base.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    inputs = {"model": tmp_path / "base", "pairs": pairs}
+    for loss in ("sigmoid", "kto"):
+        with pytest.raises(
+            TrainingError, match=r"never trained <\|im_start\|>.*fine-tune it first"
+        ):
+            train("dpo", FAST | {"loss": loss}, inputs, tmp_path / loss)
+
+
+def test_dropout_of_an_adapter_is_trained_with(model: Path, pairs: Path, tmp_path: Path) -> None:
+    found = []
+    for share in (0.0, 0.5):
+        settings = FAST | {"lora": {"dropout": share}, "dtype": "float32"}
+        summary, _ = train("dpo", settings, {"model": model, "pairs": pairs}, tmp_path / f"{share}")
+        found.append(summary.details["curve"])
+    assert [curve[0]["loss"] for curve in found] == pytest.approx([found[0][0]["loss"]] * 2)
+    assert found[0][-1]["loss"] != found[1][-1]["loss"]
 
 
 def test_two_processes_train_as_one(model: Path, pairs: Path, tmp_path: Path) -> None:

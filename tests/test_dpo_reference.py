@@ -116,6 +116,21 @@ def test_another_template_type_or_weights_finds_nothing(folder: Path, tmp_path: 
     assert found != ask(folder, PAIRS)[0]
 
 
+def test_the_same_weights_under_another_config_are_another_reference(
+    folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    plain, _ = ask(folder, PAIRS)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"transformers_version": "0.1"}))
+    assert ask(other, PAIRS) == (plain, 0)
+    (other / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
+    found, computed = ask(other, PAIRS)
+    assert computed == len(PAIRS)
+    assert found != plain
+
+
 def test_references_of_another_template_are_refused_under_a_folder_s_name(
     folder: Path, cache: Path
 ) -> None:

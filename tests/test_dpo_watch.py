@@ -84,9 +84,12 @@ def test_a_run_that_pushes_both_answers_down_is_warned_of(folder: Path, tmp_path
     assert "nll_weight" in warning
 
 
-def test_a_run_on_pairs_that_a_word_tells_apart_is_warned_of(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("warmup", [0.0, 0.1])
+def test_a_run_on_pairs_that_a_word_tells_apart_is_warned_of(
+    folder: Path, tmp_path: Path, warmup: float
+) -> None:
     answers = [("return x", "no idea")] * 20
-    settings = {"learning_rate": 1e-2, "warmup": 0.0, "epochs": 2.0}
+    settings = {"learning_rate": 4e-3, "warmup": warmup, "epochs": 3.0}
     summary, context = train(
         "dpo",
         settings,
@@ -98,7 +101,12 @@ def test_a_run_on_pairs_that_a_word_tells_apart_is_warned_of(folder: Path, tmp_p
 
 
 def step(number: int, **changes: float) -> dict[str, float]:
-    plain = {"margin": 0.02 * number, "shift_chosen": 0.01 * number, "accuracy": 0.7}
+    plain = {
+        "margin": 0.02 * number,
+        "shift_chosen": 0.01 * number,
+        "accuracy": 0.7,
+        "lr": 1e-5,
+    }
     return {"step": number, **plain, **changes}
 
 
@@ -119,6 +127,12 @@ def test_alerts_on_figures_name_the_step_that_first_deserved_them() -> None:
     easy = [step(1, accuracy=0.0), *(step(number, accuracy=1.0) for number in range(2, 20))]
     (alert,) = alerts(easy, [], 4)
     assert (alert.kind, alert.step) == ("too_easy", 5)  # 16 pairs after the first step
+    # A warmup's first steps change nothing: what rounding makes of equal answers is no accuracy.
+    warming = [step(0, accuracy=0.5, lr=0.0), step(1, accuracy=0.25, lr=0.0)]
+    warming += [each | {"step": each["step"] + 2} for each in easy]
+    (alert,) = alerts(warming, [], 4)
+    assert (alert.kind, alert.step) == ("too_easy", 7)
+    assert alerts([each | {"lr": 0.0} for each in easy], [], 4) == []
     easy[3]["accuracy"] = 0.75
     assert alerts(easy, [], 4) == []
 
@@ -182,7 +196,10 @@ def test_the_distance_from_the_reference_grows_from_zero(folder: Path, tmp_path:
     assert last["kl"] > 0.01
 
 
-def test_training_stops_when_held_out_pairs_gain_nothing(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("save_steps", "point"), [(3, "step:5"), (2, "merging")])
+def test_training_stops_when_held_out_pairs_gain_nothing(
+    folder: Path, tmp_path: Path, save_steps: int, point: str
+) -> None:
     # What is held out is the other way round, so that training makes it worse.
     prompts = [TokenPair(str(n), [n], [1], [2]) for n in range(4)]
     assert hold_out(prompts, 0.0) == (prompts, [])
@@ -196,7 +213,7 @@ def test_training_stops_when_held_out_pairs_gain_nothing(folder: Path, tmp_path:
         "held_out": 0.3,
         "eval_steps": 2,
         "patience": 2,
-        "save_steps": 3,
+        "save_steps": save_steps,
         "dtype": "float32",
     }
     summary, context = train("dpo", settings, inputs, tmp_path / "o")
@@ -208,7 +225,7 @@ def test_training_stops_when_held_out_pairs_gain_nothing(folder: Path, tmp_path:
     assert out_of_patience(losses, 2)
     assert not out_of_patience(losses[:-1], 2)
     assert any("has not fallen" in note for note in context.notes)
-    train_until_killed(["step:5"], "dpo", settings, inputs, tmp_path / "killed")
+    train_until_killed([point], "dpo", settings, inputs, tmp_path / "killed")
     resumed, _ = train("dpo", settings, inputs, tmp_path / "killed")
     assert resumed.details == details
     assert resumed.content_sha == summary.content_sha
@@ -255,3 +272,5 @@ def test_samples_are_the_same_for_the_same_weights_and_leave_the_random_state(
     assert torch.equal(torch.get_rng_state(), state)
     assert policy.training
     assert "kl" not in sample_answers(model, [[5]], 4, end=2, seed=3)
+    other = sample_answers(policy, [[5]], 4, end=2, seed=3, starts_at_reference=False)
+    assert "kl" not in other, "the model without its adapter is not the reference"

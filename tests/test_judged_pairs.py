@@ -17,7 +17,7 @@ from align.settings import JudgeSettings
 from align.stage import Output
 from tests.conftest import RecordingContext
 from tests.judges.fault_server import Body, FaultServer
-from tests.test_preference import BAD, BETTER, GOOD, WORSE, build, sample, verdict
+from tests.pair_rows import BAD, BETTER, GOOD, WORSE, build, sample, verdict
 
 SAMPLES = [sample("a", GOOD), sample("b", BETTER), sample("c", BAD)]
 SAMPLES += [sample("x", GOOD, task_id="open"), sample("y", BETTER, task_id="open")]

@@ -21,7 +21,7 @@ from align.stage import Output
 from align.tables import read_rows
 from judges import AnswerCache, Candidate, Rubric, Status
 from tests.live import LiveContext
-from tests.test_preference import GOOD, sample, verdict
+from tests.pair_rows import GOOD, sample, verdict
 from tests.tiny import build_tiny_model
 from tests.training_context import QuietContext
 

@@ -17,13 +17,10 @@ from align.artifacts import write_json, write_parquet
 from align.errors import InputError
 from align.preference.candidates import Candidate
 from align.preference.choosing import Chosen, choose
-from align.preference.lengths import length_report, sign_test
-from align.preference.likeness import marks_of, normal_form, similarity
-from align.preference.ranking import agreement_scores, mutual_ranks
 from align.preference.yields import Tally
 from align.settings import PairSettings
 from tests.conftest import RecordingContext
-from tests.test_preference import (
+from tests.pair_rows import (
     BAD,
     BETTER,
     GOOD,
@@ -33,12 +30,6 @@ from tests.test_preference import (
     judgement,
     sample,
     verdict,
-)
-
-MATRICES = st.integers(1, 5).flatmap(
-    lambda width: st.lists(
-        st.lists(st.booleans(), min_size=width, max_size=width), min_size=1, max_size=6
-    )
 )
 
 
@@ -155,12 +146,14 @@ def test_caps_hold_for_tasks_and_samples() -> None:
 
 def test_equal_code_under_another_layout_makes_no_pair(tmp_path: Path) -> None:
     same = '# a comment\ndef f(x):\n    """Adds."""\n    return (x + 1)\n'
-    with pytest.raises(InputError, match=r"no pair could be built.*'same code': 1"):
-        build(
-            tmp_path,
-            [sample("a", GOOD), sample("b", same)],
-            [verdict("a", "accepted"), verdict("b", "runtime_error")],
-        )
+    samples = [sample("a", GOOD), sample("b", same), sample("c", BETTER), sample("d", BAD)]
+    outcomes = ["accepted", "runtime_error", "accepted", "wrong_answer"]
+    verdicts = [verdict(name, each) for name, each in zip("abcd", outcomes, strict=True)]
+    with pytest.raises(InputError, match=r'built.*program passed and failed": 2'):
+        build(tmp_path / "two", samples[:2], verdicts[:2])
+    _, pairs = build(tmp_path / "four", samples, verdicts)
+    sides = [(pair["chosen_sample_id"], pair["rejected_sample_id"]) for pair in pairs]
+    assert sides == [("c", "d")], "a program of two verdicts is on no side"
 
 
 def test_samples_that_say_the_same_count_once() -> None:
@@ -170,6 +163,56 @@ def test_samples_that_say_the_same_count_once() -> None:
     refused: Counter[str] = Counter()
     assert ids(picked(pool, refused)) == [("a", "c")]
     assert refused == {"sample repeats another": 2}
+
+
+def test_how_many_samples_agree_counts_also_where_they_are_equal() -> None:
+    # Nine times one program, against two programs that share no test with it: 3 times the root of 9
+    # is more than 3 times the root of 2. One of the nine stands in the pair.
+    good, bad = (True,) * 3 + (False,) * 3, (False,) * 3 + (True,) * 3
+    pool = [candidate(f"r{i}", "wrong_answer", GOOD, tests=good) for i in range(9)]
+    pool += [
+        candidate(f"w{i}", "wrong_answer", f"def f(x):\n    return {i}\n", tests=bad)
+        for i in range(2)
+    ]
+    for rule in ("agreement", "code_test_rank"):
+        refused: Counter[str] = Counter()
+        assert ids(picked(pool, refused, rules=[rule])) == [("r0", "w0"), ("r0", "w1")]
+        assert refused == {"sample repeats another": 8}
+
+
+def test_no_pair_says_the_opposite_of_another() -> None:
+    slow = candidate("slow", "accepted", score=5.0, runs=(300.0, 310.0))
+    fast = candidate("fast", "accepted", BETTER, score=1.0, runs=(100.0, 100.0))
+    rules = ["judge_within_accepted", "efficiency"]
+    for order, kept in ((rules, ("slow", "fast")), (rules[::-1], ("fast", "slow"))):
+        refused: Counter[str] = Counter()
+        assert ids(picked([slow, fast], refused, rules=order)) == [kept]
+        assert refused == {"opposite of another pair": 1}
+
+
+def test_an_attempt_that_is_repaired_stands_beside_its_like() -> None:
+    pool = [
+        candidate("b1", "wrong_answer", BAD),
+        candidate("b2", "wrong_answer", BAD),
+        candidate("fixed", "accepted", repairs="b2"),
+    ]
+    assert ids(picked(pool, rules=["debug"])) == [("fixed", "b2")]
+
+
+def test_samples_that_no_rule_may_take_are_counted() -> None:
+    pool = [
+        candidate("weak", "accepted", strength="weak"),
+        candidate("cut", "wrong_answer", BAD, finish_reason="length"),
+        candidate("once", "accepted", BETTER, runs=(3.0,)),
+        candidate("fault", "infra_error", WORSE),
+    ]
+    refused: Counter[str] = Counter()
+    assert picked(pool, refused, min_runs=2) == []
+    assert refused == {
+        "sample's tests were weak": 1,
+        "sample was cut": 1,
+        "sample ran too few times": 1,
+    }
 
 
 def test_nearly_equal_programs_make_no_pair() -> None:
@@ -320,65 +363,3 @@ def test_a_general_row_that_is_no_pair_is_named(tmp_path: Path) -> None:
             tables={"common": table},
             common_share=0.5,
         )
-
-
-@given(MATRICES, st.randoms(use_true_random=False))
-def test_ranks_follow_their_samples(matrix: list[list[bool]], chance: random.Random) -> None:
-    order = list(range(len(matrix)))
-    chance.shuffle(order)
-    for ranks in (mutual_ranks, agreement_scores):
-        straight = ranks(matrix)
-        assert [straight[i] for i in order] == pytest.approx(ranks([matrix[i] for i in order]))
-
-
-@given(MATRICES)
-def test_who_passes_more_of_the_same_tests_does_not_rank_lower(matrix: list[list[bool]]) -> None:
-    ranks = mutual_ranks(matrix)
-    for left, low in zip(matrix, ranks, strict=True):
-        for right, high in zip(matrix, ranks, strict=True):
-            if all(b or not a for a, b in zip(left, right, strict=True)):
-                assert high >= low - 1e-12
-
-
-def test_agreement_counts_samples_and_tests() -> None:
-    matrix = [[True, True, False], [True, True, False], [True, True, True], [False] * 3]
-    assert agreement_scores(matrix) == pytest.approx([2**0.5 * 2, 2**0.5 * 2, 3, 0])
-
-
-def test_mutual_ranks_are_the_formula_s() -> None:
-    # One step from ones: 0.15 + 0.85 times the number of links, over the largest of all.
-    assert mutual_ranks([[True, True], [True, False]], iterations=1) == pytest.approx(
-        [1.0, (0.15 + 0.85) / (0.15 + 1.7)]
-    )
-
-
-@given(st.lists(st.sampled_from("abcd"), max_size=8), st.lists(st.sampled_from("abcd"), max_size=8))
-def test_likeness_has_no_direction(left: list[str], right: list[str]) -> None:
-    assert similarity(left, right) == similarity(right, left)
-    assert 0 <= similarity(left, right) <= 1
-    assert similarity(left, left) == 1
-
-
-def test_normal_form_keeps_what_a_program_does() -> None:
-    assert normal_form('class A:\n    """Doc."""\n') == "class A:\n    pass"
-    assert normal_form("x = 'text'\n") == "x = 'text'"
-    assert normal_form("fn main() {\n\n}  \n") == "fn main() {\n}"
-    assert marks_of("a+b") == ["a", "+", "b"]
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "p"), [(0, 0, 1.0), (5, 5, 1.0), (5, 0, 0.0625), (9, 1, 0.021484375)]
-)
-def test_the_sign_test_is_the_binomial_one(first: int, second: int, p: float) -> None:
-    assert sign_test(first, second) == pytest.approx(p)
-    assert sign_test(second, first) == pytest.approx(p)
-
-
-def test_the_sign_test_has_no_step_where_it_becomes_an_approximation() -> None:
-    assert sign_test(530, 470) == pytest.approx(sign_test(531, 470), rel=0.1)
-    assert sign_test(90_000, 10_000) < 1e-12
-
-
-def test_lengths_are_reported() -> None:
-    report = length_report([3, 4, -1, 0])
-    assert report == {"mean_delta": 1.5, "longer": 2, "shorter": 1, "equal": 1, "p": 1.0}

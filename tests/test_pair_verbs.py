@@ -16,7 +16,7 @@ from align.errors import AlignError, ArtifactError, RecipeError
 from align.pair_dataset import pair_card
 from align.pair_showing import as_text, shown_pairs
 from align.tables import read_rows
-from tests.test_preference import BAD, BETTER, GOOD, WORSE, build, judgement, sample, verdict
+from tests.pair_rows import BAD, BETTER, GOOD, WORSE, build, judgement, sample, verdict
 
 FAILING = '[{"index":0,"outcome":"accepted","detail":""},{"index":1,"outcome":"wrong_answer",'
 FAILING += '"detail":"f(2): 2, expected 3 \\u001b[31m"}]'

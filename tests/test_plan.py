@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from align.memory import Shape
+from align.dpo.pairs import TokenPair
+from align.dpo.stage import _largest_pass
+from align.memory import Shape, most_tokens, needs_checkpointing, training_bytes
 from align.pipeline import Instance
 from align.plan import _seconds
 from align.settings import DpoSettings, SftSettings
@@ -27,3 +29,19 @@ def test_a_stage_takes_as_long_as_the_tokens_that_it_is_cut_to() -> None:
 def test_a_preference_stage_takes_as_long_as_its_pairs() -> None:
     assert seconds(DpoSettings(), 12) < seconds(DpoSettings(), 100)
     assert seconds(DpoSettings(max_pairs=12), 100) == seconds(DpoSettings(), 12)
+
+
+def test_layers_are_computed_twice_by_the_rows_at_hand_and_not_by_the_longest_allowed() -> None:
+    settings = DpoSettings(batch_pairs=8, max_length=640)
+    assert most_tokens(settings) == 2 * 8 * 640
+    free = 2 * training_bytes(MODEL, settings, False, 1000)
+    assert not needs_checkpointing(MODEL, settings, free, 1000)
+    assert needs_checkpointing(MODEL, settings, free, 10 * most_tokens(settings))
+
+
+def test_the_largest_pass_of_pairs_holds_the_longest_ones() -> None:
+    pairs = [TokenPair(str(n), [1] * n, [2] * n, [3] * (n + 1)) for n in (1, 9, 5)]
+    assert _largest_pass(pairs, DpoSettings(batch_pairs=2)) == (4 * 9 + 1) + (4 * 5 + 1)
+    assert _largest_pass(pairs, DpoSettings(batch_pairs=9)) == 4 * 15 + 3
+    padded = DpoSettings(batch_pairs=2, loss="kto")
+    assert _largest_pass(pairs, padded) == 2 * 2 * (9 + 10)

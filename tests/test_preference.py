@@ -1,12 +1,13 @@
 """Pairs: orientation, outcome classes, what may be chosen or rejected, caps, history."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from align import rows as schemas
@@ -19,35 +20,14 @@ from align.preference.rules import RULES, Match, debug, efficiency, exec_margin,
 from align.settings import PairSettings
 from align.stage import Output
 from align.tables import read_rows
+from sandbox.grade import code_sha
 from sandbox.verdict import Outcome
 from tests.conftest import RecordingContext
+from tests.pair_rows import BAD, BETTER, GOOD, WORSE, build, candidate, judgement, sample, verdict
 from tests.tiny import build_tiny_model
 
-GOOD = "def f(x):\n    return x + 1\n"
-BETTER = "def f(number):\n    return number + 1\n"
-BAD = "def f(x):\n    return x\n"
-WORSE = "def f(x):\n    raise ValueError(x)\n"
 DEFAULT = PairSettings()
 FAULTS = ["infra_error", "flaky", "tampered", "invalid_task", "new_one"]
-
-
-def candidate(name: str, outcome: str, code: str | None = GOOD, **more: Any) -> Candidate:
-    passed = 10 if outcome == "accepted" else 5
-    values: dict[str, Any] = {
-        "sample_id": name,
-        "task_id": "t",
-        "messages": [{"role": "user", "content": "add one"}],
-        "text": f"```python\n{code}```",
-        "code": code,
-        "n_tokens": 10,
-        "finish_reason": "stop",
-        "outcome": outcome,
-        "passed": passed,
-        "total": 10,
-        "tests": (True,) * passed + (False,) * (10 - passed),
-        "verdict_id": f"v-{name}",
-    }
-    return Candidate(**{**values, **more})
 
 
 def names(matches: Iterable[Match]) -> list[tuple[str, str]]:
@@ -79,7 +59,7 @@ def test_what_passes_is_chosen_and_what_fails_is_rejected() -> None:
 def test_outcomes_that_say_nothing_of_the_code_never_enter_a_pair(rule: str, outcome: str) -> None:
     settings = PairSettings(weak=True, truncated_negatives=True)
     timed = {"runs": (90.0, 95.0), "score": 2.0}
-    sound = candidate("a", "accepted", score=5.0, runs=(10.0, 10.0))
+    sound = candidate("a", "accepted", score=5.0, runs=(10.0, 10.0), repairs="b")
     both = [sound, candidate("b", outcome, BAD, **timed)]
     both.append(candidate("c", outcome, WORSE, score=9.0, repairs="b", runs=(1.0, 1.0), passed=10))
     assert RULES[rule](both, settings) == []
@@ -122,6 +102,14 @@ def test_a_chosen_one_was_run_as_often_as_the_recipe_asks() -> None:
     assert exec_strict([candidate("a", "accepted", runs=(3.0,)), bad], twice) == []
     checked = candidate("a", "accepted", runs=(3.0, 4.0))
     assert names(exec_strict([checked, bad], twice)) == [("a", "b")]
+
+
+@pytest.mark.parametrize("rule", ["exec_margin", "code_test_rank", "agreement"])
+def test_a_rule_of_single_tests_asks_for_as_many_runs(rule: str) -> None:
+    bad = candidate("b", "wrong_answer", BAD, passed=1, tests=(True,) + (False,) * 9)
+    for runs, made in (((3.0,), []), ((3.0, 4.0), [("a", "b")])):
+        pool = [candidate("a", "accepted", runs=runs), bad]
+        assert names(RULES[rule](pool, PairSettings(min_runs=2))) == made
 
 
 def test_a_truncated_answer_is_a_negative_only_where_it_is_allowed() -> None:
@@ -213,76 +201,36 @@ def test_ranks_prefer_what_good_tests_accept(rule: str) -> None:
     assert not {(a, b) for a, b in found if a[0] == b[0] == "a"}, "ties make no pair"
 
 
-@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=6))
-def test_a_rule_by_execution_never_prefers_a_worse_class(rows: list[list[bool]]) -> None:
+FAILED = ["wrong_answer", "runtime_error", "time_limit", "memory_limit"]
+ROWS = st.lists(
+    st.tuples(st.lists(st.booleans(), min_size=10, max_size=10), st.sampled_from(FAILED)),
+    min_size=2,
+    max_size=6,
+)
+
+
+@given(ROWS)
+@example([([True] * 8 + [False] * 2, "time_limit"), ([True] * 4 + [False] * 6, "wrong_answer")])
+def test_a_rule_by_execution_never_prefers_a_worse_class(
+    rows: list[tuple[list[bool], str]],
+) -> None:
     pool = [
         candidate(
             f"c{i}",
-            "accepted" if all(row) else "wrong_answer",
+            "accepted" if all(row) else failed,
             f"x = {i}",
             passed=sum(row),
-            total=3,
+            total=10,
             tests=tuple(row),
         )
-        for i, row in enumerate(rows)
+        for i, (row, failed) in enumerate(rows)
     ]
     for rule in ("exec_strict", "exec_margin"):
         for match in RULES[rule](pool, DEFAULT):
+            chosen, rejected = match.chosen.outcome_class, match.rejected.outcome_class
+            assert chosen is not None and rejected is not None and chosen <= rejected
             assert match.chosen.passed > match.rejected.passed
             assert match.margin > 0
-
-
-def sample(name: str, code: str, **more: Any) -> dict[str, Any]:
-    row = dict.fromkeys(schemas.SAMPLE.names)
-    row |= {
-        "sample_id": name,
-        "task_id": "t",
-        "sample_index": 0,
-        "messages": [{"role": "user", "content": "add one"}],
-        "prefill": "",
-        "text": code,
-        "code": code,
-        "finish_reason": "stop",
-        "n_tokens": len(code),
-    }
-    return {**row, **more}
-
-
-def verdict(name: str, outcome: str, **more: Any) -> dict[str, Any]:
-    row = dict.fromkeys(schemas.VERDICT.names)
-    row |= {"verdict_id": f"v-{name}", "sample_id": name, "task_id": "t", "outcome": outcome}
-    row |= {"passed": 4 if outcome == "accepted" else 1, "total": 4, "strength": "strong"}
-    return {**row, **more}
-
-
-def judgement(name: str, score: float | None, **more: Any) -> dict[str, Any]:
-    row = dict.fromkeys(schemas.JUDGEMENT.names)
-    row |= {"judgement_id": f"j-{name}", "sample_id": name, "task_id": "t", "score": score}
-    return {**row, "status": "parse_error" if score is None else "ok", **more}
-
-
-def build(
-    folder: Path,
-    samples: list[dict[str, Any]],
-    verdicts: list[dict[str, Any]],
-    judgements: list[dict[str, Any]] | None = None,
-    context: RecordingContext | None = None,
-    tables: dict[str, Path] | None = None,
-    **settings: Any,
-) -> tuple[Any, list[dict[str, Any]]]:
-    folder.mkdir(exist_ok=True)
-    given = {"samples": samples, "verdicts": verdicts, "judgements": judgements}
-    inputs = dict(tables or {})
-    for name, rows in given.items():
-        if rows is not None:
-            inputs[name] = folder / f"{name}.parquet"
-            schema = getattr(schemas, name.upper().removesuffix("S"))
-            write_parquet(inputs[name], rows, schema)
-    output = Output(folder / "out", Identity("pair", "config"))
-    trusted = {"judge_within_accepted": {"floors": {}}, "judge_open": {"floors": {}}}
-    asked = PairSettings.model_validate({**trusted, **settings})
-    summary = run(asked, inputs, output, context or RecordingContext())
-    return summary, [row for _, row in read_rows(folder / "out" / "pairs")]
 
 
 def test_a_pair_keeps_its_history_and_trl_sees_three_columns(tmp_path: Path) -> None:
@@ -381,6 +329,51 @@ def test_samples_that_do_not_fit_are_explained(tmp_path: Path) -> None:
 def test_a_verdict_of_another_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="do not belong together"):
         build(tmp_path, [sample("a", GOOD)], [verdict("a", "accepted", task_id="other")])
+
+
+def test_two_verdicts_of_one_sample_are_refused(tmp_path: Path) -> None:
+    twice = [verdict("a", "accepted"), verdict("a", "wrong_answer"), verdict("b", "accepted")]
+    with pytest.raises(InputError, match=r"row 1: sample a stands already at .*row 0"):
+        build(tmp_path, [sample("a", GOOD), sample("b", BAD)], twice)
+
+
+def test_a_verdict_of_another_program_is_refused(tmp_path: Path) -> None:
+    both = [sample("a", GOOD), sample("b", BAD)]
+    shas = [code_sha(GOOD), code_sha(BAD)]
+    rows = [
+        verdict("a", "accepted", code_sha=shas[0]),
+        verdict("b", "wrong_answer", code_sha=shas[1]),
+    ]
+    assert len(build(tmp_path / "own", both, rows)[1]) == 1
+    rows[1]["code_sha"] = shas[0]
+    with pytest.raises(InputError, match=r"row 1: the verdict is of another program"):
+        build(tmp_path / "other", both, rows)
+
+
+@pytest.mark.parametrize("tested", [False, True])
+def test_a_judge_alone_orders_only_answers_to_tasks_without_tests(
+    tmp_path: Path, tested: bool
+) -> None:
+    table = tmp_path / "tasks.jsonl"
+    tests = {"kind": "asserts", "setup": "", "asserts": ["assert f(1) == 2"]}
+    task = {"task_id": "t", "messages": [{"role": "user", "content": "add one"}]}
+    rows = [task | ({"tests": tests} if tested else {})]
+    rows.append(task | {"task_id": "u", "tests": tests})
+    table.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    samples = [sample("a", GOOD), sample("b", BAD)]
+    samples += [sample(name, code, task_id="u") for name, code in (("c", GOOD), ("d", BAD))]
+    summary, pairs = build(
+        tmp_path / "o",
+        samples,
+        [verdict("c", "accepted", task_id="u"), verdict("d", "wrong_answer", task_id="u")],
+        [judgement("a", 5.0), judgement("b", 1.0)],
+        tables={"tasks": table},
+        rules=["exec_strict", "judge_open"],
+    )
+    assert Counter(pair["rule"] for pair in pairs) == {"exec_strict": 1} | (
+        {} if tested else {"judge_open": 1}
+    )
+    assert summary.counts.get("no_verdict", 0) == (2 if tested else 0)
 
 
 def test_what_tampered_is_kept_aside(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from align.settings import SelectSettings
 from align.stage import Output, Summary
 from align.tables import read_rows
 from tests.conftest import RecordingContext
-from tests.test_preference import BAD, BETTER, GOOD, sample, verdict
+from tests.pair_rows import BAD, BETTER, GOOD, sample, verdict
 
 
 def select(

@@ -136,6 +136,20 @@ def test_a_killed_training_ends_with_the_same_weights(
     assert again == resumed
 
 
+def test_a_training_that_ended_within_an_epoch_is_over(
+    model: Path, rows: Path, tmp_path: Path
+) -> None:
+    settings = FAST | {"epochs": 0.5}
+    inputs = {"model": model, "data": rows}
+    whole, _ = train("sft", settings, inputs, tmp_path / "whole")
+    train_until_killed(["merging"], "sft", settings, inputs, tmp_path / "killed")
+    resumed, context = train("sft", settings, inputs, tmp_path / "killed")
+    assert context.steps() == []
+    assert resumed.counts == whole.counts
+    assert resumed.details["curve"] == whole.details["curve"]
+    assert resumed.content_sha == whole.content_sha
+
+
 @pytest.mark.parametrize("kind", ["all weights of a mix", "rows of tokens"])
 def test_other_trainings_end_the_same_after_a_kill_too(
     model: Path, base: Path, rows: Path, tmp_path: Path, kind: str

@@ -12,6 +12,7 @@ from typing import Any
 from align.artifacts import canonical_json, sha256_text, short_id
 from align.chat import Tokenizer, encode_answer, encode_prompt
 from align.errors import InputError
+from align.row_checks import text_fault
 from align.tables import read_rows
 
 
@@ -117,22 +118,29 @@ def _encode(tokenizer: Tokenizer, row: Mapping[str, Any]) -> TokenPair:
     prompt = row.get("prompt")
     if not isinstance(prompt, list) or not prompt:
         raise InputError("a pair needs `prompt`, a list of messages")
-    if prompt[-1].get("role") == "assistant":
+    if isinstance(prompt[-1], Mapping) and prompt[-1].get("role") == "assistant":
         raise InputError("the prompt ends with the assistant's message; it must wait for an answer")
-    answers = []
-    for side in ("chosen", "rejected"):
-        messages = row.get(side)
-        if (
-            not isinstance(messages, list)
-            or len(messages) != 1
-            or messages[0].get("role") != "assistant"
-            or not isinstance(messages[0].get("content"), str)
-        ):
-            raise InputError(f"`{side}` must be a list of one assistant message")
-        answers.append(messages[0]["content"])
+    answers = [_answer(row.get(side), side) for side in ("chosen", "rejected")]
+    if not answers[0].strip():
+        raise InputError("`chosen` is empty: the model would learn to say nothing")
     return TokenPair(
         row.get("pair_id") or short_id("pair", prompt, answers),
         encode_prompt(tokenizer, prompt),
         encode_answer(tokenizer, answers[0]),
         encode_answer(tokenizer, answers[1]),
     )
+
+
+def _answer(messages: Any, side: str) -> str:
+    """Returns the text of a side, which is a list of one assistant message."""
+    if (
+        not isinstance(messages, list)
+        or len(messages) != 1
+        or not isinstance(messages[0], Mapping)
+        or messages[0].get("role") != "assistant"
+        or not isinstance(content := messages[0].get("content"), str)
+    ):
+        raise InputError(f"`{side}` must be a list of one assistant message")
+    if fault := text_fault(content):
+        raise InputError(f"the content of `{side}` {fault}")
+    return content

@@ -2,11 +2,12 @@
 
 They are kept token by token in the user's cache folder, so that another beta, loss, weighting or
 learning rate, another seed or choice of pairs finds them there. A folder belongs to one set of
-weights, type, tokenizer and template; a row to one pair's token ids.
+weights, config, type, tokenizer and template; a row to one pair's token ids.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,9 +70,16 @@ def reference_identity(
         "weights": weights_sha(parent),
         "tokenizer": sha256_text(vocabulary),
         "template": template_sha(tokenizer),
+        "model": _config_sha(parent),
     }
     config = sha256_text(canonical_json({"dtype": dtype, "quantised": quantised}))
     return Identity("references", config, inputs)
+
+
+def _config_sha(folder: Path) -> str:
+    """Returns the hash of what a checkpoint's config says, whichever version saved it."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return sha256_text(canonical_json({**config, "transformers_version": None}))
 
 
 def reference_log_probs(

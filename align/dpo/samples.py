@@ -14,7 +14,13 @@ _GRAM = 4
 
 
 def sample_answers(
-    model: Any, prompts: Sequence[Sequence[int]], most_tokens: int, *, end: int, seed: int
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    most_tokens: int,
+    *,
+    end: int,
+    seed: int,
+    starts_at_reference: bool = True,
 ) -> dict[str, float]:
     """Samples one answer to each prompt, at temperature 1 and always with the same seed.
 
@@ -24,12 +30,13 @@ def sample_answers(
         most_tokens: Tokens after which an answer is cut.
         end: The token that ends an answer.
         seed: Seed of the sampler; the process's own random state is kept.
+        starts_at_reference: Whether the model without its adapter is the reference.
 
     Returns:
         Means over the answers: `length` in tokens; `repetition`, the share of pieces of 4 tokens
-        that occurred before in the same answer; and under an adapter `kl`, the difference of the
-        answer's log-probability under policy and reference, in nats: an unbiased estimate of the
-        policy's divergence from the reference over answers of at most so many tokens.
+        that occurred before in the same answer; and `kl`, where the reference is the model without
+        its adapter: the difference of the answer's log-probability under the two, in nats, an
+        unbiased estimate of the policy's divergence over answers of at most so many tokens.
     """
     lengths, repetitions, divergences = [], [], []
     training = model.training
@@ -53,7 +60,7 @@ def sample_answers(
             answer = whole[0, len(prompt) :].tolist()
             lengths.append(len(answer))
             repetitions.append(repetition(answer))
-            if isinstance(model, PeftModel):
+            if isinstance(model, PeftModel) and starts_at_reference:
                 here = _log_prob(model, whole, len(prompt))
                 with model.disable_adapter():
                     divergences.append(here - _log_prob(model, whole, len(prompt)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from align.dpo.watch import METRICS, Watch, watched
 from align.dpo.weights import token_weights
 from align.errors import InputError
 from align.gating import gate_in_one
-from align.lora import lora_config
+from align.lora import lora_config, refuse_untrained
 from align.losses import add_loss_head
 from align.memory import checkpoint_activations
 from align.metrics import Reporter, curve, metric_callbacks
@@ -79,7 +80,8 @@ def run(
             f"{table.overlong} pairs are longer than {settings.max_length} tokens and were left out"
         )
     context.servers.stop()
-    checkpointing = checkpoint_activations(settings, parent, context)
+    largest = _largest_pass([*pairs, *held_out], settings)
+    checkpointing = checkpoint_activations(settings, parent, context, largest)
     reporter = Reporter(context, f"{out.identity.instance} training", METRICS)
     point = last_point(out)
     arguments = trainer_arguments(settings, out, seed, checkpointing)
@@ -124,6 +126,16 @@ def run(
         "seed": seed,
     }
     return finish(trainer, tokenizer, parent, settings, out, counts, details)
+
+
+def _largest_pass(pairs: Sequence[TokenPair], settings: DpoSettings) -> int:
+    """Returns a bound of the tokens of one forward pass: the longest pairs, nothing shared."""
+    if settings.loss == "kto":  # padded
+        answers = [max(len(p.chosen_ids), len(p.rejected_ids)) for p in pairs]
+        longest = max(len(p.prompt_ids) + n for p, n in zip(pairs, answers, strict=True))
+        return 2 * settings.batch_pairs * longest
+    sizes = (2 * len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in pairs)
+    return sum(sorted(sizes)[-settings.batch_pairs :])
 
 
 def build_trainer(
@@ -175,7 +187,10 @@ def build_trainer(
     )
     if not own:
         del model  # before the policy is loaded: two of them may not fit
+        gc.collect()  # its patched methods refer to it
         model, share = load(parent)
+    if settings.lora:
+        refuse_untrained(model, tokenizer)
 
     def rows(some: Sequence[TokenPair]) -> Dataset:
         return dataset(some, [token_weights(p, settings, tokenizer) for p in some], references)
@@ -191,6 +206,7 @@ def build_trainer(
             eval_strategy="steps" if held_out else "no",
             eval_steps=settings.eval_steps,
             precompute_ref_log_probs=settings.lora is None,  # else TRL loads a second model
+            disable_dropout=not (settings.lora and settings.lora.dropout),
         ),
         train_dataset=rows(pairs),
         eval_dataset=rows(held_out) if held_out else None,

@@ -13,6 +13,7 @@ from trl import DPOTrainer
 from align.dpo.losses import preference_losses
 from align.dpo.order import PromptOrder
 from align.dpo.samples import sample_answers
+from align.dpo.watch import HELD_OUT, out_of_patience, points
 from align.errors import TrainingError
 from align.losses import label_scores
 from align.settings import DpoSettings
@@ -38,6 +39,7 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
         """Sets TRL's trainer up, which neither tokenises nor computes a reference."""
         self._settings = settings
         self._starts_at_reference = starts_at_reference
+        self._order: PromptOrder | None = None
         super().__init__(**options)
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
@@ -52,7 +54,18 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
         if not self._settings.group_prompts:
             return cast("Sampler[int] | None", super()._get_train_sampler(train_dataset))
         rows = train_dataset or cast(Dataset, self.train_dataset)
-        return PromptOrder([tuple(ids) for ids in rows["prompt_ids"]], self.args.seed)
+        self._order = PromptOrder([tuple(ids) for ids in rows["prompt_ids"]], self.args.seed)
+        return self._order
+
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        """Tells the order its epoch: of several processes that resume, none passes it on."""
+        if self._order is not None:
+            self._order.set_epoch(options["epoch"])
+        super()._run_epoch(*args, **options)
+
+    def _is_over(self) -> bool:
+        looks = [point["loss"] for point in points(self.state.log_history, HELD_OUT)]
+        return super()._is_over() or out_of_patience(looks, self._settings.patience)
 
     def _compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool
@@ -102,6 +115,7 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
                     "shifts/rejected": shifts[~is_chosen],
                     "entropy": scores.entropies,
                 },
+                pairs=count // 2,
             )
         return losses.mean() + settings.nll_weight * nll
 
@@ -124,10 +138,16 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
         model: Any = self.accelerator.unwrap_model(self.model)
         return cast(torch.dtype, model.get_output_embeddings().weight.dtype)
 
-    def _keep(self, mode: str, values: Mapping[str, torch.Tensor]) -> None:
+    def _keep(self, mode: str, values: Mapping[str, torch.Tensor], pairs: int) -> None:
+        """Keeps each figure's mean over a pass once for each of its pairs.
+
+        The mean of what was kept then weighs passes as the loss on held-out pairs does.
+        """
         for name, value in values.items():
-            mean = self.accelerator.gather(value.detach().float().mean()).mean().item()
-            self._metrics[mode][name].append(mean)
+            mean = value.detach().float().mean()
+            sums = torch.stack([pairs * mean, torch.full_like(mean, pairs)])
+            total, count = self.accelerator.gather(sums).view(-1, 2).sum(0).tolist()
+            self._metrics[mode][name] += [total / count] * round(count)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """Measures the loss on the held-out pairs, and looks at a few sampled answers."""
@@ -139,6 +159,7 @@ class PackedDpoTrainer(ResumableTrainer, DPOTrainer):
                 self._settings.watch_tokens,
                 end=cast(Any, self.processing_class).eos_token_id,
                 seed=self.args.seed,
+                starts_at_reference=self._starts_at_reference,
             )
             self.log({f"samples/{name}": value for name, value in seen.items()})
         return found

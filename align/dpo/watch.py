@@ -41,7 +41,7 @@ _FALL = 0.1
 """Nats a token by which the chosen answers may become less likely."""
 
 _EARLY_PAIRS = 16
-"""Pairs after whose flawless separation, from the second step on, the data are in doubt."""
+"""Pairs after whose flawless separation, from the first update on, the data are in doubt."""
 
 _GROWTH = 1.3
 _REPETITION = 0.2
@@ -97,9 +97,11 @@ def _of_step(steps: Sequence[Point], number: int, pairs_a_step: int) -> Iterator
             "difference: pairs that hardly differ, or steps that are too large, push both answers "
             "down. Raise nll_weight, lower learning_rate, or set weighting: target",
         )
-    # Before the first update all margins are zero.
+    # Up to the first update all margins are zero, or what rounding leaves: a warmup begins at 0.
+    updated = next((n for n, each in enumerate(steps) if each["lr"] > 0), number)
     needed = -(-_EARLY_PAIRS // pairs_a_step)
-    if number == needed and all(each["accuracy"] == 1.0 for each in steps[1 : needed + 1]):
+    early = steps[updated + 1 : number + 1]
+    if len(early) == needed and all(each["accuracy"] == 1.0 for each in early):
         yield Alert(
             "too_easy",
             step,

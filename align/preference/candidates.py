@@ -14,7 +14,8 @@ from align.artifacts import Row
 from align.errors import InputError
 from align.preference.classes import NOT_EXECUTED, TAMPERED, OutcomeClass, class_of
 from align.preference.likeness import marks_of, normal_form
-from align.tables import read_rows, read_samples
+from align.tables import read_by_sample, read_rows, read_samples
+from sandbox.grade import code_sha
 
 _NEEDED = ("sample_id", "task_id", "text", "finish_reason", "n_tokens")
 
@@ -85,10 +86,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What a pair keeps of its task."""
+    """What is known of a task."""
 
     language: str | None = None
     licence: str | None = None
+    tested: bool = False
 
 
 @dataclass
@@ -115,33 +117,32 @@ class Pool:
 def read_pool(inputs: Mapping[str, Path]) -> Pool:
     """Reads `samples`, and what there is of `verdicts`, `judgements` and `tasks`.
 
-    A sample without a verdict counts only where no sample of its task has one and a judge scored
-    it: its task has no tests then. A judge overrules no verdict.
+    A sample without a verdict counts only where a judge scored it, no sample of its task has a
+    verdict, and the task has no tests as far as `tasks` tells. A judge overrules no verdict.
 
     Raises:
-        InputError: A table can't be read, or a sample and its verdict are of two tasks.
+        InputError: A table can't be read or has two rows of one sample, or a verdict is of another
+            task or program than its sample's.
     """
-    verdicts = _by_sample(inputs.get("verdicts"))
-    judgements = _by_sample(inputs.get("judgements"))
+    verdicts = read_by_sample(inputs.get("verdicts"))
+    judgements = read_by_sample(inputs.get("judgements"))
     executed = {row["task_id"] for row in verdicts.values()}
     pool = Pool()
     if "tasks" in inputs:
         for _, row in read_rows(inputs["tasks"]):
-            facts = TaskFacts(row.get("language") or "python", row.get("licence"))
-            pool.tasks[row["task_id"]] = facts
+            language, tested = row.get("language") or "python", bool(row.get("tests"))
+            pool.tasks[row["task_id"]] = TaskFacts(language, row.get("licence"), tested)
     for place, sample in read_samples(inputs["samples"], _NEEDED):
         verdict = verdicts.get(sample["sample_id"])
         judgement = judgements.get(sample["sample_id"])
-        if verdict is None and (judgement is None or sample["task_id"] in executed):
+        has_tests = sample["task_id"] in executed or pool.facts(sample["task_id"]).tested
+        if verdict is None and (judgement is None or has_tests):
             pool.unmatched["no_verdict"] += 1
         elif sample.get("messages") is None:
             pool.unmatched["raw_prompt"] += 1
-        elif verdict is not None and verdict["task_id"] != sample["task_id"]:
-            raise InputError(
-                f"{place}: the sample is of task {sample['task_id']}, its verdict of "
-                f"{verdict['task_id']}; the tables do not belong together"
-            )
         else:
+            if verdict is not None:
+                _check_same(place, sample, verdict)
             candidate = _candidate(sample, verdict, judgement)
             pool.groups[candidate.task_id].append(candidate)
             if verdict is not None and candidate.outcome == TAMPERED:
@@ -149,8 +150,19 @@ def read_pool(inputs: Mapping[str, Path]) -> Pool:
     return pool
 
 
-def _by_sample(table: Path | None) -> dict[str, Row]:
-    return {row["sample_id"]: row for _, row in read_rows(table)} if table else {}
+def _check_same(place: str, sample: Row, verdict: Row) -> None:
+    """Refuses a verdict of another task, or of another program, than the sample's."""
+    if verdict["task_id"] != sample["task_id"]:
+        raise InputError(
+            f"{place}: the sample is of task {sample['task_id']}, its verdict of "
+            f"{verdict['task_id']}; the tables do not belong together"
+        )
+    ran = verdict.get("code_sha")
+    if ran and ran != code_sha(sample.get("code")):
+        raise InputError(
+            f"{place}: the verdict is of another program than the sample's code; the code was read "
+            "out of the answer anew, or changed: verify these samples again"
+        )
 
 
 def _candidate(sample: Row, verdict: Row | None, judgement: Row | None) -> Candidate:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from align.preference.candidates import Candidate
-from align.preference.rules import ANY_NEGATIVE, RULES, Match
+from align.preference.classes import OutcomeClass
+from align.preference.rules import ANY_NEGATIVE, OF_ALL_SAMPLES, RULES, Match, unfit
 from align.preference.yields import Tally
 from align.settings import PairSettings
 
@@ -63,18 +64,24 @@ def choose(
 def _of_task(
     candidates: Sequence[Candidate], settings: PairSettings, seed: int, tally: Tally
 ) -> Iterator[Chosen]:
-    distinct = _distinct(candidates, tally.refused)
+    steady = _steady(candidates, tally.refused)
+    tally.refused.update(reason for each in steady if (reason := unfit(each, settings)))
+    distinct = _distinct(steady, tally.refused)
+    standing = {each.sample_id for each in distinct}
     uses: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     taken = 0
     for rule in settings.rules:
-        matches = RULES[rule](distinct, settings)
+        found = RULES[rule](steady if rule in OF_ALL_SAMPLES else distinct, settings)
+        matches = [match for match in found if standing.issuperset(_ids(match))]
         tally.matches[rule] += len(matches)
         for match, negative in _in_order(matches, rule, settings, seed):
-            ids = (match.chosen.sample_id, match.rejected.sample_id)
+            ids = _ids(match)
             reason = _fault(match, settings)
             if reason is None and _codes(match) in seen:
                 reason = "same codes as another pair"
+            if reason is None and _codes(match)[::-1] in seen:
+                reason = "opposite of another pair"
             if reason is None and taken >= settings.per_task:
                 reason = "enough pairs of the task"
             if reason is None and any(uses[name] >= settings.per_sample for name in ids):
@@ -88,20 +95,42 @@ def _of_task(
             yield Chosen(match, negative)
 
 
+def _steady(candidates: Sequence[Candidate], refused: Counter[str]) -> list[Candidate]:
+    """Returns the samples, sorted by id, but those whose program both passed and failed.
+
+    Programs that differ by layout and comments alone do the same, so their verdicts disagree as
+    those of one program's runs may: which of them is right is not known.
+    """
+    passed: dict[str, set[bool]] = defaultdict(set)
+    for each in candidates:
+        if each.outcome_class is not None:
+            passed[each.normal].add(each.outcome_class is OutcomeClass.ACCEPTED)
+    steady = [each for each in candidates if len(passed[each.normal]) < 2]
+    if len(steady) < len(candidates):
+        refused["sample's program passed and failed"] += len(candidates) - len(steady)
+    return sorted(steady, key=lambda candidate: candidate.sample_id)
+
+
 def _distinct(candidates: Sequence[Candidate], refused: Counter[str]) -> list[Candidate]:
     """Returns one of the samples that say the same and did the same, sorted by id.
 
     One that is the repair of another is kept, as is the other: their prompts differ.
     """
+    repaired = {each.repairs for each in candidates}
     first: dict[tuple[object, ...], Candidate] = {}
     # One that a judge scored stays before one that it did not.
     for each in sorted(candidates, key=lambda c: (c.score is None, c.sample_id)):
-        key = (each.normal, each.outcome, each.ended, each.repairs)
+        own = each.sample_id if each.sample_id in repaired else None
+        key = (each.normal, each.outcome, each.ended, each.repairs, own)
         if key in first:
             refused["sample repeats another"] += 1
         else:
             first[key] = each
     return sorted(first.values(), key=lambda candidate: candidate.sample_id)
+
+
+def _ids(match: Match) -> tuple[str, str]:
+    return match.chosen.sample_id, match.rejected.sample_id
 
 
 def _codes(match: Match) -> tuple[str, str]:
@@ -152,10 +181,6 @@ def _nearest_first(match: Match) -> tuple[int, float, float, str, str]:
     nearest = bad.outcome_class
     assert nearest is not None, "a rule paired a sample of no class"
     return nearest, -bad.share, -match.similarity, *_ids(match)
-
-
-def _ids(match: Match) -> tuple[str, str]:
-    return match.chosen.sample_id, match.rejected.sample_id
 
 
 def _in_turns(

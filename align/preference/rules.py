@@ -56,16 +56,17 @@ def exec_strict(candidates: Sequence[Candidate], settings: PairSettings) -> list
 def exec_margin(candidates: Sequence[Candidate], settings: PairSettings) -> list[Match]:
     """AceCoder's rule (arXiv:2502.01718): most tests pass against clearly fewer, but some.
 
-    That the rejected one passes some drops failures that have nothing to do with the task. The
-    margin is the difference of the shares passed.
+    That the rejected one passes some drops failures that have nothing to do with the task. What
+    failed otherwise (crashed, ran out of time) is not preferred to what ran to its end. The margin
+    is the difference of the shares passed.
     """
     limits = settings.exec_margin
     return [
         Match(good, bad, "exec_margin", good.share - bad.share)
         for good in candidates
-        if _ran(good, settings) and good.ended and good.share >= limits.min_chosen
+        if _choosable(good, settings) and good.share >= limits.min_chosen
         for bad in candidates
-        if _failed(bad, settings) and bad.share > 0
+        if _failed(bad, settings) and bad.share > 0 and _no_worse(good, bad)
         # Shares are binary fractions: 0.8 - 0.4 is less than 0.4 by the last digit.
         if good.share - bad.share >= limits.min_gap - 1e-9 and good.share > bad.share
     ]
@@ -138,6 +139,9 @@ RULES: dict[str, RuleFunction] = {
     "agreement": agreement,
 }
 
+#: Rules that rank by how many samples agree, so that repeated ones must be there to be counted.
+OF_ALL_SAMPLES = frozenset({"code_test_rank", "agreement"})
+
 #: Rules whose rejected side is any failing sample, of which the settings' shares pick; the others'
 #: matches are taken by their margin, the widest first.
 ANY_NEGATIVE = frozenset({"exec_strict", "exec_margin"})
@@ -149,14 +153,21 @@ def _ran(candidate: Candidate, settings: PairSettings) -> bool:
     return candidate.outcome_class is not None and trusted
 
 
+def _choosable(candidate: Candidate, settings: PairSettings) -> bool:
+    """Whether it ended by itself, and its verdict rests on enough runs."""
+    enough = max(1, len(candidate.runs)) >= settings.min_runs
+    return _ran(candidate, settings) and candidate.ended and enough
+
+
+def _no_worse(good: Candidate, bad: Candidate) -> bool:
+    """Whether one's outcome class is the other's, or a better one."""
+    classes = good.outcome_class, bad.outcome_class
+    return classes[0] is not None and classes[1] is not None and classes[0] <= classes[1]
+
+
 def _accepted(candidate: Candidate, settings: PairSettings) -> bool:
     """Whether it passed all tests, in enough runs, and ended by itself."""
-    return (
-        _ran(candidate, settings)
-        and candidate.outcome_class is OutcomeClass.ACCEPTED
-        and candidate.ended
-        and max(1, len(candidate.runs)) >= settings.min_runs
-    )
+    return candidate.outcome_class is OutcomeClass.ACCEPTED and _choosable(candidate, settings)
 
 
 def _failed(candidate: Candidate, settings: PairSettings) -> bool:
@@ -166,6 +177,20 @@ def _failed(candidate: Candidate, settings: PairSettings) -> bool:
         and candidate.outcome_class is not OutcomeClass.ACCEPTED
         and (candidate.ended or settings.truncated_negatives)
     )
+
+
+def unfit(candidate: Candidate, settings: PairSettings) -> str | None:
+    """Returns why no rule by execution takes a sample whose verdict says something of it."""
+    if candidate.outcome_class is None:
+        return None  # counted by its outcome
+    if not _ran(candidate, settings):
+        return "sample's tests were weak"
+    accepted = candidate.outcome_class is OutcomeClass.ACCEPTED
+    if not candidate.ended and (accepted or not settings.truncated_negatives):
+        return "sample was cut"
+    if accepted and not _choosable(candidate, settings):
+        return "sample ran too few times"
+    return None
 
 
 def _by_score(candidates: Sequence[Candidate], rule: str, floor: float) -> list[Match]:
@@ -180,7 +205,10 @@ def _by_rank(
     ranks: Callable[[Matrix], list[float]],
     floor: float,
 ) -> list[Match]:
-    """Ranks the samples that ran; what has no result of single tests passed none."""
+    """Ranks the samples that ran; what has no result of single tests passed none.
+
+    Equal programs count as often as they were sampled: how many agree is what is measured.
+    """
     ran = [each for each in candidates if _ran(each, settings) and each.ended]
     width = max((len(each.tests) for each in ran), default=0)
     rows = [each.tests if len(each.tests) == width else (False,) * width for each in ran]
@@ -189,7 +217,11 @@ def _by_rank(
     if width == 0 or best <= 0:
         return []
     relative = [(each, score / best) for each, score in zip(ran, scores, strict=True)]
-    return [match for match in _ordered(relative, rule, floor) if any(match.chosen.tests)]
+    return [
+        match
+        for match in _ordered(relative, rule, floor)
+        if any(match.chosen.tests) and _choosable(match.chosen, settings)
+    ]
 
 
 def _ordered(scored: Sequence[tuple[Candidate, float]], rule: str, floor: float) -> list[Match]:

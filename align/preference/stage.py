@@ -14,6 +14,7 @@ from align.pair_dataset import facts_beside, pair_card
 from align.preference.candidates import Candidate, Pool, TaskFacts, read_pool
 from align.preference.choosing import Chosen, choose
 from align.preference.classes import NOT_EXECUTED
+from align.preference.common import RULE as COMMON
 from align.preference.common import draw_common
 from align.preference.lengths import length_report
 from align.preference.yields import Tally, prompt_classes, rules_without_pairs
@@ -55,9 +56,12 @@ def run(
     )
     prompts = prompt_classes(pool.groups.values())
     if not found:
+        why = {**rules_without_pairs(settings, pool.groups, tally, ()), **unfit}
+        by_rule = ". ".join(f"{rule}: {each}" for rule, each in why.items())
         raise InputError(
             f"no pair could be built from {len(pool.groups)} prompts ({dict(prompts)}; refused: "
-            f"{dict(tally.refused)}): a prompt needs an accepted and a refused sample; sample more"
+            f"{dict(tally.refused)}). {by_rule}. By execution a prompt needs an accepted and a "
+            "failing sample: sample more"
         )
     pairs = [_pair_row(each, pool.facts(each.match.chosen.task_id)) for each in found]
     if "common" in inputs:
@@ -75,17 +79,17 @@ def run(
         for row in pairs:
             _write(writer, [row])
             bar.advance()
-    by_rule = Counter(row["rule"] for row in pairs)
+    made = Counter(row["rule"] for row in pairs)
     lengths = length_report(
         [each.match.chosen.n_tokens - each.match.rejected.n_tokens for each in found]
     )
     details = {
         "prompts": dict(prompts),
-        "by_rule": dict(by_rule),
+        "by_rule": dict(made),
         "by_language": dict(Counter(row["language"] or "unknown" for row in pairs)),
         "negatives": dict(Counter(each.negative for each in found if each.negative)),
         "refused": dict(tally.refused.most_common()),
-        "without_pairs": {**rules_without_pairs(settings, pool.groups, tally, by_rule), **unfit},
+        "without_pairs": {**rules_without_pairs(settings, pool.groups, tally, made), **unfit},
         "outcomes": dict(Counter(c.outcome for group in pool.groups.values() for c in group)),
         "mean_length_delta": lengths["mean_delta"],
         "lengths": lengths,
@@ -94,7 +98,7 @@ def run(
         "decontaminated_against": facts_beside(inputs.get("tasks")).get("decontaminated_against"),
     }
     write_atomic(out.path / "README.md", pair_card(pairs, details).encode())
-    counts = {"pairs": writer.rows, "prompts": len(pool.groups), **pool.unmatched, **by_rule}
+    counts = {"pairs": writer.rows, "prompts": len(pool.groups), **pool.unmatched, **made}
     counts |= {"tampered": tampered.rows} if tampered.rows else {}
     return Summary(content_sha=writer.content_sha(), counts=counts, details=details)
 
@@ -205,5 +209,6 @@ def _train_row(pair: Row) -> Row:
         "fim": None,
         "weight": 1.0,
         "origin": canonical_json({"pair_id": pair["pair_id"], **origin}),
-        "licence": pair["licence"] or "made by the policy",
+        "licence": pair["licence"]
+        or ("unknown" if pair["rule"] == COMMON else "made by the policy"),
     }

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from align.preference.candidates import Candidate
-from align.preference.classes import NOT_EXECUTED
+from align.preference.classes import NOT_EXECUTED, OutcomeClass
 from align.settings import PairSettings
 
 
@@ -25,15 +25,18 @@ class Tally:
 
 
 def prompt_classes(groups: Iterable[Sequence[Candidate]]) -> Counter[str]:
-    """Counts prompts by what their samples did."""
+    """Counts prompts by what their samples did; faults and samples that tampered did nothing."""
     return Counter(map(_prompt_class, groups))
 
 
 def _prompt_class(group: Sequence[Candidate]) -> str:
     if all(candidate.outcome == NOT_EXECUTED for candidate in group):
         return "without tests"
-    accepted = sum(candidate.outcome == "accepted" for candidate in group)
-    if accepted == len(group):
+    classes = [each.outcome_class for each in group if each.outcome_class is not None]
+    if not classes:
+        return "no verdict that counts"
+    accepted = classes.count(OutcomeClass.ACCEPTED)
+    if accepted == len(classes):
         return "all accepted"
     return "mixed" if accepted else "none accepted"
 

@@ -13,7 +13,7 @@ from align.artifacts import Row, canonical_json, short_id
 from align.errors import InputError
 from align.settings import SelectSettings
 from align.stage import Context, Output, Summary
-from align.tables import read_rows, read_samples
+from align.tables import read_by_sample, read_samples
 
 NOT_EXECUTED = "not_executed"
 _NEEDED = ("sample_id", "task_id", "finish_reason", "text")
@@ -34,7 +34,7 @@ def run(
     Raises:
         InputError: A table can't be read, a sample lacks a column, or nothing is kept.
     """
-    verdicts = {row["sample_id"]: row for _, row in read_rows(inputs["verdicts"])}
+    verdicts = read_by_sample(inputs["verdicts"])
     judgements = _judgements(inputs.get("judgements"))
     scores = {sample_id: float(row["score"]) for sample_id, row in judgements.items()}
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
@@ -93,8 +93,7 @@ def run(
 
 def _judgements(table: Path | None) -> dict[str, Row]:
     """Returns the judgements by sample; one that failed has no score and is none."""
-    rows = (row for _, row in read_rows(table)) if table else ()
-    return {row["sample_id"]: row for row in rows if row["status"] == "ok"}
+    return {name: row for name, row in read_by_sample(table).items() if row["status"] == "ok"}
 
 
 def best(samples: list[Row], count: int, scores: Mapping[str, float] | None = None) -> list[Row]:

@@ -60,7 +60,8 @@ class JudgeSettings(Settings):
         "quality notices; 0: none",
     )
     budget_tokens: Positive | None = Field(
-        default=None, description="tokens, read and written, after which nothing more is judged"
+        default=None,
+        description="tokens, read and written, after which judging stops; the same command goes on",
     )
     rationale_tokens: Positive = 64
     concurrency: Positive = 32
@@ -178,7 +179,8 @@ class PairSettings(Settings):
     per_task: Positive = Field(default=4, description="pairs of one task at the most")
     per_sample: Positive = Field(default=2, description="uses of one sample at the most")
     max_pairs: Positive | None = Field(
-        default=None, description="pairs in all; languages and tasks take turns"
+        default=None,
+        description="pairs of samples in all, general ones aside; languages and tasks take turns",
     )
     max_similarity: Share = Field(default=0.98, description="nearer pairs are left out")
     max_length_ratio: Annotated[float, Field(ge=1)] = Field(

@@ -144,7 +144,9 @@ def run(
     context.servers.stop()
     reporter = Reporter(context, f"{out.identity.instance} training", _METRICS)
     callbacks = [reporter, *metric_callbacks(settings, out)]
-    checkpointing = checkpoint_activations(settings, parent, context)
+    longest = max(len(row.encoded.input_ids) for row in rows)
+    largest = max(longest, min(settings.batch_rows * longest, settings.pass_tokens))
+    checkpointing = checkpoint_activations(settings, parent, context, largest)
     lora = settings.lora
     model = load_model(parent, training_dtype(settings), quantise=bool(lora and lora.quantise))
     tokens = rows_to_train(model, tokenizer, lora, context) if lora else {}

@@ -102,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 0}})
         elif fault == "empty":
             self.reply(_completion(""))
+        elif fault == "blank":
+            self.reply(_completion("\n \n"))
         elif fault == "refusal":
             self.reply(_completion("", refusal="This I do not judge."))
         elif fault == "refusal_in_words":

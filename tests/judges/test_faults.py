@@ -37,6 +37,7 @@ def score(url: str, candidate: Candidate = CANDIDATE, **options: Any) -> Judgeme
         ("rationale", "not_json", Status.PARSE_ERROR),
         ("rationale", "no_choices", Status.PARSE_ERROR),
         ("rationale", "empty", Status.PARSE_ERROR),
+        ("rationale", "blank", Status.PARSE_ERROR),
         ("rationale", "refusal", Status.REFUSED),
         ("rationale", "refusal_in_words", Status.REFUSED),
         ("rationale", "filtered", Status.REFUSED),

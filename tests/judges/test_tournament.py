@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,8 @@ def test_wrong_tournaments_are_refused() -> None:
 def preference(a: str, b: str, p_first: float | None) -> Preference:
     status = Status.INFRA_ERROR if p_first is None else Status.OK
     gap = None if p_first is None else 0.0
-    return Preference((a, b), status, p_first, gap, None, ())  # type: ignore[arg-type]
+    preferred = None if p_first in (None, 0.5) else (a if p_first > 0.5 else b)
+    return Preference((a, b), status, p_first, gap, preferred, ())  # type: ignore[arg-type]
 
 
 def test_a_score_is_the_mean_probability_and_failures_count_for_nobody() -> None:
@@ -46,3 +48,9 @@ def test_a_score_is_the_mean_probability_and_failures_count_for_nobody() -> None
         preference("d", "c", None),
     ]
     assert standings(played) == {"a": 0.625, "b": 0.25, "c": 0.5}
+
+
+def test_orders_that_disagree_are_a_half_for_both() -> None:
+    disagreeing = replace(preference("a", "b", 0.75), order_gap=0.5, preferred=None)
+    assert standings([disagreeing]) == {"a": 0.5, "b": 0.5}
+    assert standings([disagreeing, preference("a", "c", 1.0)]) == {"a": 0.75, "b": 0.5, "c": 0.0}

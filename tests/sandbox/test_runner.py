@@ -57,6 +57,19 @@ def test_repeats_that_disagree_are_flaky(box: Sandbox) -> None:
     assert box.run(PLUS, ADD, repeat=3).accepted
 
 
+def test_repeats_that_fail_by_different_tests_are_flaky(box: Sandbox) -> None:
+    wrong_at_times = (
+        "import time\ndef f(a, b):\n"
+        "    return 'never' if time.perf_counter_ns() // 1000 % 2 else a + b\n"
+    )
+    always_wrong = "def f(a, b):\n    return a + b + 1\n"
+    task = calls(*(([n, 1], n + 1) for n in range(40)))
+    verdict = box.run(task, wrong_at_times, repeat=6)
+    assert verdict.outcome is Outcome.FLAKY
+    assert "tests passed)" in verdict.detail
+    assert box.run(task, always_wrong, repeat=3).outcome is Outcome.WRONG_ANSWER
+
+
 def test_batches_beside_an_event_loop(box: Sandbox) -> None:
     taken = 0
 
