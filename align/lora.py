@@ -76,18 +76,17 @@ def rows_to_train(
     return found
 
 
-def refuse_untrained(model: PreTrainedModel, tokenizer: Any) -> None:
-    """Refuses to train preferences of a model that was never taught its chat template.
+def warn_of_untrained(model: PreTrainedModel, tokenizer: Any, context: Context) -> None:
+    """Says where preferences are trained on a model that seems never to have learnt its template.
 
-    Raises:
-        TrainingError: Rows of its chat tokens were never trained.
+    It is no more than a warning: rows that a short fine-tuning trained look untrained still.
     """
     found, names = _untrained(model, tokenizer)
     if found:
-        raise TrainingError(
-            f"the start checkpoint never trained {names}, which its chat template writes, so it "
-            "can't end an answer, and preferences do not teach it: fine-tune it first (`align sft` "
-            "trains these rows beside the adapter), or train all weights (lora: null)"
+        context.warn(
+            f"the start checkpoint seems never to have trained {names}, which its chat template "
+            "writes, and preferences under LoRA do not teach them: if its answers do not end, "
+            "fine-tune it first (`align sft` trains these rows beside the adapter)"
         )
 
 

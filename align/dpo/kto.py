@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from trl import KTOConfig, KTOTrainer
 
 from align.dpo.pairs import TokenPair
-from align.lora import lora_config, refuse_untrained
+from align.lora import lora_config
 from align.settings import DpoSettings
 from align.training import ResumableTrainer, load_model, training_dtype
 
@@ -74,11 +74,8 @@ def build_kto_trainer(
     dtype, lora = training_dtype(settings), settings.lora
     own = lora is not None and reference.resolve() == parent.resolve()
     batch = 2 * settings.batch_pairs
-    model = load_model(parent, dtype, quantise=bool(lora and lora.quantise))
-    if lora:
-        refuse_untrained(model, tokenizer)
     trainer = KtoTrainer(
-        model=model,
+        model=load_model(parent, dtype, quantise=bool(lora and lora.quantise)),
         ref_model=None if own else load_model(reference, dtype),
         args=KTOConfig(
             **arguments,

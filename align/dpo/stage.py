@@ -28,7 +28,7 @@ from align.dpo.watch import METRICS, Watch, watched
 from align.dpo.weights import token_weights
 from align.errors import InputError
 from align.gating import gate_in_one
-from align.lora import lora_config, refuse_untrained
+from align.lora import lora_config, warn_of_untrained
 from align.losses import add_loss_head
 from align.memory import checkpoint_activations
 from align.metrics import Reporter, curve, metric_callbacks
@@ -190,7 +190,7 @@ def build_trainer(
         gc.collect()  # its patched methods refer to it
         model, share = load(parent)
     if settings.lora:
-        refuse_untrained(model, tokenizer)
+        warn_of_untrained(model, tokenizer, context)
 
     def rows(some: Sequence[TokenPair]) -> Dataset:
         return dataset(some, [token_weights(p, settings, tokenizer) for p in some], references)

@@ -26,7 +26,9 @@ CANDIDATES = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("model"))
+    """A model that has words for a rationale: one of random weights writes blanks."""
+    said = [("Grade one solution.", "It returns the number."), ("Compare.", "The first one.")]
+    return build_tiny_model(tmp_path_factory.mktemp("model"), train_on=said, steps=60)
 
 
 @pytest.fixture(scope="module")
