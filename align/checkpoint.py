@@ -43,7 +43,7 @@ def resolve_model(name: str, cache: Path | None = None) -> Path:
     """
     if not name.strip():
         raise CheckpointError("no model is named: give a folder's path or a Hub id")
-    folder = _local_folder(name)
+    folder = local_folder(name)
     if folder is None:
         folder = _fetch(name, cache or _default_cache())
     check_checkpoint(folder)
@@ -92,6 +92,11 @@ def weights_sha(folder: Path) -> str:
             raise CheckpointError(f"{path}: can't be read ({error})") from error
         total.update(f"{path.name}\0{content.hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def checkpoint_sha(folder: Path) -> str:
+    """Hash all of a checkpoint that decides what it says: weights, tokenizer, template, config."""
+    return hashlib.sha256(f"{weights_sha(folder)}\0{words_sha(folder)}".encode()).hexdigest()
 
 
 def words_sha(folder: Path) -> str:
@@ -160,7 +165,12 @@ def _read_json(folder: Path, name: str) -> dict[str, object]:
     return value
 
 
-def _local_folder(name: str) -> Path | None:
+def local_folder(name: str) -> Path | None:
+    """Returns the folder of a model by its path, or by its name below `$ALIGN_MODELS`.
+
+    Raises:
+        CheckpointError: The name is a path, and no folder is there.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         return path.resolve()

@@ -15,6 +15,7 @@ from rich.table import Table
 from align.alone import do_stage, model_path, serving_of, settings_of, table_path
 from align.context import console
 from align.errors import InputError, RecipeError
+from align.locks import locked
 from align.recipe import parse_settings
 from align.settings import Block, EvalPrompt, EvalSettings, SandboxSettings
 from align.verbs import EndpointOption, EngineOption, IsolationOption, SeedOption, ServeSetOption
@@ -128,10 +129,11 @@ def _model(model: str | None, adapter: Path | None, out: Path) -> Iterator[Path 
     from align.training import merge_adapter
 
     place = out.with_name(f".{out.name}.merged")
-    try:
-        yield merge_adapter(model_path(model), adapter, place / adapter.resolve().name)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with locked(place, "give another --out"):
+        try:
+            yield merge_adapter(model_path(model), adapter, place / adapter.resolve().name)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _benchmarks(given: list[str]) -> dict[str, int | None]:

@@ -64,7 +64,7 @@ def judge(
     inputs = {"tasks": table_path(tasks), "samples": table_path(samples)}
     if verdicts:
         inputs["verdicts"] = table_path(verdicts)
-    if endpoint is None:
+    if settings.endpoint is None:
         inputs["model"] = model_path(model)
     do_stage("judging", settings, inputs, out, table="judgements", seed=seed, serving=serving)
 
@@ -96,7 +96,7 @@ def calibrate(
         "samples": table_path(samples),
         "verdicts": table_path(verdicts),
     }
-    if endpoint is None:
+    if settings.endpoint is None:
         inputs["model"] = model_path(model)
     do_stage("calibration", settings, inputs, out, seed=seed, serving=serving)
     console.print(f"page: {escape(str(out / 'calibration.html'))}", soft_wrap=True)
@@ -120,7 +120,7 @@ def rows(
     given = {"model": model, "rubric": rubric, "endpoint": endpoint}
     settings = settings_of(JudgeSettings, given, own)
     inputs = {"rows": table_path(table)}
-    if endpoint is None:
+    if settings.endpoint is None:
         inputs["model"] = model_path(model)
     do_stage("row_scoring", settings, inputs, out, table="rows", seed=seed, serving=serving)
 

@@ -90,11 +90,13 @@ def run(
     rows = [row for _, row in read_rows(out.path / "judgements")]
     outcomes = {sample_id: row["outcome"] for sample_id, row in verdicts.items()}
     told = {} if "outcomes" in rubric.needs else outcomes  # who was told can't be measured by it
-    summary = _summary(rows, outcomes, told, writer.content_sha(), skips, calibration)
+    summary = _summary(rows, outcomes, told, skips, calibration)
     figures = ("auroc", "order_consistency", "planted", "kin")
     found = {key: summary.details[key] for key in figures if key in summary.details}
     write_json(out.path / CALIBRATION, found)
-    return summary
+    # Who builds pairs reads the figures, too: other ones are another content.
+    sha = sha256_text(canonical_json([writer.content_sha(), found]))
+    return replace(summary, content_sha=sha)
 
 
 def _with_needs(
@@ -203,7 +205,6 @@ def _summary(
     rows: list[Row],
     outcomes: Mapping[str, str],
     labels: Mapping[str, str],
-    content_sha: str,
     skips: Skips,
     calibration: Mapping[str, Any],
 ) -> Summary:
@@ -220,7 +221,7 @@ def _summary(
     statuses = Counter(row["status"] for row in rows)
     auroc = within_problem_auroc(labelled)
     return Summary(
-        content_sha=content_sha,
+        content_sha="",
         counts={"judged": len(rows), **statuses, **skips.counts},
         details={
             "statuses": dict(statuses),

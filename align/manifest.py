@@ -19,6 +19,9 @@ from align.artifacts import Identity, canonical_json, sha256_file, sha256_text, 
 from align.errors import ArtifactError, InputError
 from align.stage import Summary
 
+REPORT = "report.html"
+"""The page of a run's results, in its folder and in the folder of its report."""
+
 CALIBRATION = "calibration.json"
 """What a judge stage found of the judge itself, beside its judgements."""
 

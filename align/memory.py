@@ -92,16 +92,22 @@ def free_bytes() -> int:
         return 1 << 62  # nothing is known: nothing is given up for it
     lines = dict(line.split(":") for line in facts.read_text().splitlines())
     free = 1024 * int(lines["MemAvailable"].split()[0])
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
+    for folder, limit, used in (
+        (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        if Path(limit).exists() and (text := Path(limit).read_text().strip()).isdigit():
-            free = min(free, int(text) - int(Path(used).read_text()))
+        if (folder / limit).exists() and (text := (folder / limit).read_text().strip()).isdigit():
+            taken = int((folder / used).read_text()) - _reclaimable(folder / "memory.stat")
+            free = min(free, int(text) - taken)
     return free
+
+
+def _reclaimable(facts: Path) -> int:
+    """Returns the bytes of files that the kernel keeps in memory as long as nobody needs it."""
+    if not facts.exists():
+        return 0
+    lines = dict(line.split(" ", 1) for line in facts.read_text().splitlines())
+    return int(lines.get("total_inactive_file") or lines.get("inactive_file") or 0)
 
 
 def checkpoint_activations(

@@ -117,10 +117,10 @@ class _Compiler:
         return any(instance.id == name for instance in self.instances)
 
     def _start_model(self) -> External:
-        from align.checkpoint import resolve_model, weights_sha
+        from align.checkpoint import checkpoint_sha, resolve_model
 
         folder = resolve_model(self.recipe.model)
-        return External("model", folder, partial(weights_sha, folder))
+        return External("model", folder, partial(checkpoint_sha, folder))
 
     def table(self, key: str, name: str) -> External:
         path = resolve_table(name, self.base)
@@ -189,13 +189,13 @@ class _Compiler:
 
         model = self.start
         if settings.model and not settings.endpoint:
-            from align.checkpoint import resolve_model, weights_sha
+            from align.checkpoint import checkpoint_sha, resolve_model
 
             try:
                 folder = resolve_model(settings.model)
             except CheckpointError as error:
                 raise RecipeError(f"judge.model = {settings.model}: {error}") from error
-            model = External("judge.model", folder, partial(weights_sha, folder))
+            model = External("judge.model", folder, partial(checkpoint_sha, folder))
         inputs = {"tasks": Upstream("data", "tasks"), **tables}
         if not settings.endpoint:
             inputs["model"] = model

@@ -106,7 +106,15 @@ def _count(run: Run, kind: str) -> int:
         return int(manifest["counts"].get(kind, 0))
     data = next(i for i in run.instances if i.id == "data")
     paths = [path for name, path in run.inputs(data).items() if name.startswith(f"{kind}.")]
-    return sum(sum(1 for _ in read_rows(path, _pass_over)) for path in paths)
+    if kind == "rows":
+        sources = zip(paths, run.recipe.data.rows, strict=True)
+        tables = [
+            read_rows(path, _pass_over, split=source.split, subset=source.subset)
+            for path, source in sources
+        ]
+    else:
+        tables = [read_rows(path, _pass_over) for path in paths]
+    return sum(sum(1 for _ in table) for table in tables)
 
 
 def _pass_over(place: str, reason: str) -> None:

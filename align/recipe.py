@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from align.benchmark_files import KNOWN_BENCHMARKS, find_benchmark
-from align.errors import InputError, RecipeError
+from align.errors import CheckpointError, InputError, RecipeError
 from align.settings import (
     DataSettings,
     DpoSettings,
@@ -290,7 +290,13 @@ def check_files(recipe: Recipe, base: Path) -> None:
     rubric = recipe.judge.rubric if recipe.judge else ""
     if rubric.endswith((".yaml", ".yml")) and not Path(rubric).is_file():
         raise RecipeError(f"judge.rubric = {rubric}: no such file")
-    if not looks_like_hub_id(recipe.model) and not Path(recipe.model).is_dir():
+    from align.checkpoint import local_folder
+
+    try:
+        is_there = local_folder(recipe.model) is not None
+    except CheckpointError:
+        is_there = False
+    if not is_there and not looks_like_hub_id(recipe.model):
         raise RecipeError(f"model = {recipe.model}: no such folder, and no Hub id (owner/name)")
 
 

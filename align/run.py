@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from align.artifacts import Identity, canonical_json, sha256_text
+from align.artifacts import Identity, canonical_json, sha256_text, write_atomic
 from align.context import RunContext, console
 from align.errors import ArtifactError, RecipeError
 from align.locks import locked
-from align.manifest import begin, finish, read_identity, read_manifest, set_aside
+from align.manifest import REPORT, begin, finish, read_identity, read_manifest, set_aside
 from align.pipeline import External, Instance, Upstream, compile_recipe
 from align.processes import refuse_several
 from align.recipe import Recipe
@@ -169,6 +169,7 @@ class Run:
                 if instance.id in chosen:
                     self._do(instance, context, instance.id in forced)
                     self._prune()
+                    self._show_report(instance)
                 elif (
                     first
                     and instance.id not in chosen
@@ -247,6 +248,12 @@ class Run:
         context.log("done", seconds=round(seconds, 3), counts=dict(summary.counts))
         counts = ", ".join(f"{key} {value}" for key, value in summary.counts.items())
         console.print(f"  {seconds:.1f} s  {counts}", style="dim")
+
+    def _show_report(self, instance: Instance) -> None:
+        """Puts the report's page into the run's folder: also one that was put back, or deleted."""
+        page, shown = self.path(instance.id) / REPORT, self.folder / REPORT
+        if page.exists() and not (shown.exists() and shown.read_bytes() == page.read_bytes()):
+            write_atomic(shown, page.read_bytes())
 
     def _prune(self) -> None:
         """Deletes the merged weights of earlier training stages, as `keep` says."""

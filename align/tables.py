@@ -205,8 +205,11 @@ def _read_json(path: Path, bad: BadRow) -> Iterator[tuple[str, Row]]:
             yield from _read_jsonl(path, bad)
             return
         with path.open(encoding="utf-8-sig") as stream:
+            line_before, nth = 0, 1
             for line_number, value in _list_items(stream, path):
-                place = f"{path}:{line_number}"
+                nth = nth + 1 if line_number == line_before else 1
+                line_before = line_number
+                place = f"{path}:{line_number}" + (f" item {nth}" if nth > 1 else "")
                 if isinstance(value, dict):
                     yield place, value
                 else:

@@ -10,7 +10,7 @@ from typing import Any
 from align import rows as schemas
 from align.artifacts import Row, short_id
 from align.errors import ArtifactError, InputError
-from align.sampling.extract import extract_code
+from align.sampling.extract import extract_code, extract_continuation
 from align.settings import VerifySettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
@@ -100,8 +100,15 @@ def check_samples(
                 "sample its own sample_id (or sample_index)"
             )
         places[sample_id] = place
-        code = row["code"] if "code" in row else extract_code(row["text"], task.entry_point)
+        code = row["code"] if "code" in row else _code_in(row, task)
         yield {"sample_id": sample_id, "task_id": task_id, "sample_index": index, "code": code}
+
+
+def _code_in(row: Row, task: Task) -> str | None:
+    """Returns the code of an answer: to a chat, or to a raw prompt that it goes on from."""
+    if task.messages is None and task.prompt:
+        return extract_continuation(task.prompt, row["text"])
+    return extract_code(row["text"], task.entry_point, row.get("prefill") or "")
 
 
 def _execute(

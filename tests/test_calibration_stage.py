@@ -189,6 +189,18 @@ def test_the_judging_stage_says_what_its_judgements_are_worth(
     assert summary.counts["judged"] == 8
 
 
+def test_other_figures_of_the_judge_are_another_content(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    server.opinion = sees_right
+    none, _ = judge(server, tables, tmp_path / "none", planted=0)
+    some, _ = judge(server, tables, tmp_path / "some", planted=2)
+    again, _ = judge(server, tables, tmp_path / "again", planted=2)
+    rows = [list(read_rows(tmp_path / name / "judgements")) for name in ("none", "some")]
+    assert [row for _, row in rows[0]] == [row for _, row in rows[1]]
+    assert none.content_sha != some.content_sha == again.content_sha, "pairs are made by both"
+
+
 def test_samples_that_say_nothing_do_not_measure_a_judge(
     server: FaultServer, tables: dict[str, Path], tmp_path: Path
 ) -> None:

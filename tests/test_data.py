@@ -89,6 +89,36 @@ def test_malformed_tests_are_skipped_and_named(
     assert "tests" in summary.details["skipped"][0]["reason"]
 
 
+def test_rows_of_a_list_on_one_line_are_dropped_one_by_one(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    good = {"prompt": "Add one to x.", "completion": "```python\nx += 1\n```"}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{}, {}, {}, good]), encoding="utf-8")
+    summary = stage(output, context, path, None)
+    assert summary.counts["bad_row"] == 3
+    dropped = [row["place"] for row in table(output, "dropped")]
+    assert sorted(dropped) == sorted(f"{path}:1{item}" for item in ("", " item 2", " item 3"))
+    (row,) = table(output, "rows")
+    assert json.loads(row["origin"])["line"] == "1 item 4"
+
+
+def test_texts_of_tasks_are_read_from_json_and_half_characters_are_named(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    asked = [{"role": "user", "content": "Add one."}]
+    tasks = [
+        task("text", messages=json.dumps(asked)),
+        task("half", messages=[{"role": "user", "content": "a\ud83d"}]),
+        task("half\ud83d"),
+    ]
+    summary = stage(output, context, None, write(tmp_path / "tasks.jsonl", tasks))
+    (made,) = table(output, "tasks")
+    assert made["messages"] == asked
+    assert summary.counts["bad_task"] == 2
+    assert "half a character" in summary.details["skipped"][0]["reason"]
+
+
 def test_two_tasks_with_one_id_are_refused_with_both_places(
     tmp_path: Path, output: Output, context: RecordingContext
 ) -> None:

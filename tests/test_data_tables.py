@@ -43,6 +43,12 @@ def test_places_are_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"x": {"y": 1}}, {"x": "\n"}, {"x": 3}], indent=2))
     assert [place for place, _ in read_rows(path)] == [f"{path}:{n}" for n in (2, 7, 10)]
+    path.write_text('[{"x": 1}, {"x": 2}, 3, {"x": 4},\n{"x": 5}, {"x": 6}]')
+    bad: list[str] = []
+    places = [place for place, _ in read_rows(path, lambda place, reason: bad.append(place))]
+    items = ["1", "1 item 2", "1 item 4", "2", "2 item 2"]
+    assert places == [f"{path}:{item}" for item in items], "each row has a place of its own"
+    assert bad == [f"{path}:1 item 3"]
 
 
 @given(

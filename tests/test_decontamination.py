@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from align.data.decontaminate import BenchmarkIndex, Hit
-from align.data.definitions import definitions
+from align.data.definitions import definitions, plain_name
 from align.data.sides import sides_of, words_of
 from align.errors import InputError
 
@@ -151,6 +151,33 @@ def test_an_unknown_benchmark_is_an_error() -> None:
 )
 def test_heads_are_read_in_several_languages(code: str, head: str) -> None:
     assert [str(found) for found in definitions(code)] == [head]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class S {\n  hasCloseElements(numbers, threshold) {\n    return 1\n  }\n}",
+        "func (s Solution) HasCloseElements(numbers []float64, threshold float64) bool {",
+        "func HasCloseElements[T any](numbers []T, threshold T) bool {",
+        "bool Solution::hasCloseElements(vector<float>& numbers, float threshold) {",
+        "def has_close_elements[T](numbers: list[T], threshold: T) -> bool:",
+    ],
+)
+def test_methods_and_generic_functions_have_heads_too(code: str) -> None:
+    (head,) = definitions(code)
+    assert plain_name(head.name) == "hascloseelements"
+    assert head.parameters == ("numbers", "threshold")
+
+
+def test_a_short_question_is_found_where_it_is_asked_word_by_word() -> None:
+    built = BenchmarkIndex(10)
+    built.add_problem("made", "1", {"prompt": "Reverse the words of a string.", "entry_point": "r"})
+    built.add_problem("made", "2", {"prompt": "Sort.", "entry_point": "s"})
+    assert rules(found("You help.\n\nReverse the words of a string!", "", built)) == {
+        ("ngram", "prompt")
+    }
+    assert not found("Reverse the words of a string, and say why.", "", built)
+    assert not found("Sort.", "", built), "one word is no copy"
 
 
 def test_a_call_is_no_definition() -> None:

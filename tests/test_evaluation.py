@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from align.artifacts import Identity, read_shards
+from align.artifacts import Identity, read_shards, write_parquet
 from align.benchmark_files import benchmark_rows
 from align.errors import ArtifactError, InputError
 from align.evaluation import (
@@ -30,12 +32,13 @@ from align.evaluation.benchmarks.base import fixed_slice
 from align.evaluation.forms import FORMS, QWEN_SYSTEM
 from align.evaluation.results import score
 from align.evaluation.scores import mcnemar_exact, paired_interval
+from align.rows import SAMPLE
 from align.sampling.extract import extract_code
 from align.serving import Servers
 from align.settings import EvalSettings
 from align.skips import Skips
 from align.stage import Output
-from sandbox import Sandbox, parse_task
+from sandbox import Outcome, Sandbox, parse_task
 from tests.conftest import RecordingContext
 from tests.live import ADD_ONE, IS_EVEN, LiveContext, Proxy
 from tests.tiny import build_tiny_model
@@ -182,11 +185,15 @@ PROMPT = (
 )
 
 
+FUTURE = '"""An answer."""\nfrom __future__ import annotations\n'
+
+
 @pytest.mark.parametrize(
     ("code", "whole"),
     [
         ("def f(xs):\n    return helper(1)", False),
         ("import math\nfrom typing import List\ndef f(xs):\n    return 1", False),
+        (FUTURE + "\ndef f(xs: Unknown) -> List[int]:\n    return helper(1)", False),
         (PROMPT + "    return 1", True),
         ("from typing import List\nimport math\nhelper = len\ndef f(xs):\n    return 1", True),
     ],
@@ -196,7 +203,7 @@ def test_what_the_prompt_defines_is_put_before_an_answer_that_lacks_it(
 ) -> None:
     program = humaneval.whole_program(code, PROMPT, "f")
     assert (program == code) is whole
-    assert program.endswith(code)
+    assert program.endswith(code.removeprefix(FUTURE))
     names: dict[str, Any] = {}
     exec(compile(program, "program", "exec"), names)  # text of this very test
     assert {"math", "List", "helper", "f"} <= names.keys()
@@ -304,6 +311,62 @@ def tasks(tmp_path: Path) -> Path:
 def evaluation_output(folder: Path) -> Output:
     folder.mkdir(exist_ok=True)
     return Output(folder, Identity("eval.start", "config"))
+
+
+class FaultyBox:
+    """A sandbox whose first runs of answers fail, as on a machine that is out of memory."""
+
+    def __init__(self, box: Sandbox, faults: int) -> None:
+        self._box = box
+        self.faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._box, name)
+
+    def run_many(self, jobs: Any) -> Any:
+        for key, verdict in self._box.run_many(jobs):
+            if isinstance(key, dict) and self.faults:
+                self.faults -= 1
+                verdict = dataclasses.replace(verdict, outcome=Outcome.INFRA_ERROR, detail="full")
+            yield key, verdict
+
+
+class FaultyContext(RecordingContext):
+    """A context with such a sandbox."""
+
+    def __init__(self, faults: int) -> None:
+        super().__init__()
+        self.faults = faults
+
+    @contextmanager
+    def sandbox(self) -> Iterator[Any]:
+        with Sandbox(engine="namespaces", isolation="ns", workers=2) as box:
+            faulty = FaultyBox(box, self.faults)
+            yield faulty
+            self.faults = faulty.faults
+
+
+def test_what_the_sandbox_failed_is_run_again_by_the_next_command(
+    tmp_path: Path, tasks: Path
+) -> None:
+    text = "```python\ndef add_one(x):\n    return x + 1\n```"
+    row = dict.fromkeys(SAMPLE.names) | {"text": text, "finish_reason": "stop", "n_tokens": 9}
+    row |= {"policy": {"model": "m"}, "sampler": {"max_tokens": 9, "engine": "e", "stop": []}}
+    rows = [
+        {**row, "sample_id": f"s{index}", "task_id": f"held_out:{name}", "sample_index": 0}
+        for index, name in enumerate(("add_one", "is_even"))
+    ]
+    write_parquet(tmp_path / "samples.parquet", rows, SAMPLE)
+    inputs = {"samples": tmp_path / "samples.parquet", "held_out": tasks}
+    settings = EvalSettings(benchmarks={"held_out": None})
+    out = evaluation_output(tmp_path / "out")
+    with pytest.raises(
+        ArtifactError, match=r"held_out: 2 of 2 runs failed .*\(full\).*run the same"
+    ):
+        run(settings, inputs, out, FaultyContext(4))
+    assert list(read_shards(tmp_path / "out" / "verdicts")) == []
+    summary = run(settings, inputs, out, FaultyContext(0))
+    assert (summary.counts["held_out_n"], summary.counts["held_out_passed"]) == (2, 1)
 
 
 @pytest.mark.vllm

@@ -83,6 +83,12 @@ def test_a_longer_fence_holds_a_shorter_one() -> None:
     assert extract_code(f"````python\n{code}\n````") == code
 
 
+def test_an_indented_fence_in_a_docstring_ends_no_block() -> None:
+    code = 'def f():\n    """Adds.\n\n    ```\n    f()\n    ```\n    """\n    return 1'
+    assert extract_code(fenced(code), "f") == code
+    assert extract_code(f"```python\n{ADD}\n   ```\nIt adds.") == ADD, "three blanks are near"
+
+
 def test_blank_space_in_the_code_stays_as_it_is() -> None:
     code = 'TEXT = """a\n    \n\tb  \n"""'
     assert extract_code(fenced(code)) == code

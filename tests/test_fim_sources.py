@@ -25,6 +25,7 @@ from align.fim.licences import (
     allowed,
     licence_of_package,
     licence_tag,
+    spdx_of_name,
     spdx_of_text,
 )
 from align.fim.sources import open_tree, source_kind
@@ -263,6 +264,10 @@ def test_a_hub_data_set_gives_files_with_their_licences(
         {"content": code("delta"), "path": "a.py", "repo_name": "x/z", "license": "mit"},
         {"content": code("eta"), "path": f"{'ü' * 40}.py", "repo_name": "x/y", "license": "mit"},
         {"content": code("iota"), "path": f"{'ü' * 200}/x\0.py", "repo_name": "x/y"},
+        {"content": code("kappa"), "path": "d.py", "license": ["mit", "GPL-3.0"]},
+        {"content": code("lambda_"), "path": "main.py", "license": ["mit", "Apache-2.0"]},
+        {"content": code("omicron"), "path": "main.py", "license": "mit"},
+        {"content": code("omicron"), "path": "main.py", "license": "mit"},
     ]
     import align.fim.sources as sources
 
@@ -270,12 +275,14 @@ def test_a_hub_data_set_gives_files_with_their_licences(
     assert source_kind("owner/code") == "hub"
     files, _ = list_corpus(settings("owner/code"), Skipped())
     assert sorted((f.repo, f.path, f.licence) for f in files) == [
+        ("owner/code", "main.py", "MIT"),
+        ("owner/code", "main.py", "MIT AND Apache-2.0"),
         ("x/y", "a.py", "MIT"),
         ("x/y", f"{'ü' * 40}.py", "MIT"),
         ("x/z", "a.py", "MIT"),
         ("x/z", "c.py", "Apache-2.0"),
     ]
-    assert len({f.home for f in files}) == 2
+    assert len({f.home for f in files if f.repo != "owner/code"}) == 2
     assert all(f.file.suffix == ".py" and f.file.is_file() for f in files)
     few, _ = list_corpus(settings("owner/code", hub_files=1), Skipped())
     assert len(few) == 1
@@ -408,6 +415,13 @@ def test_a_package_s_licence_is_what_all_its_fields_say(
 
 def test_licences_are_read_out_of_texts_and_tags() -> None:
     assert (spdx_of_text(MIT), spdx_of_text(GPL)) == ("MIT", "GPL-2.0-or-later")
+    # The GNU and Mozilla licences name one another further down.
+    gpl = f"{GPL}\nThe GNU Lesser General Public License, the GNU Affero General Public License."
+    mpl = "Mozilla Public License Version 2.0\n1.12. the GNU Affero General Public License"
+    assert (spdx_of_text(gpl), spdx_of_text(mpl)) == ("GPL-2.0-or-later", "MPL-2.0")
+    assert spdx_of_text(f"{MIT}\nParts are under the GNU General Public License.") != "MIT"
+    assert spdx_of_name("UNLICENSED") == "LicenseRef-proprietary"
+    assert spdx_of_name("The Unlicense") == "Unlicense"
     assert spdx_of_text("do what you like") == "NOASSERTION"
     assert (
         licence_tag(b"/* SPDX-License-Identifier: (MIT OR Apache-2.0) */\n") == "MIT OR Apache-2.0"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from align.dpo.pairs import TokenPair
 from align.dpo.stage import _largest_pass
-from align.memory import Shape, most_tokens, needs_checkpointing, training_bytes
+from align.memory import Shape, _reclaimable, most_tokens, needs_checkpointing, training_bytes
 from align.pipeline import Instance
 from align.plan import _seconds
 from align.settings import DpoSettings, SftSettings
@@ -37,6 +39,15 @@ def test_layers_are_computed_twice_by_the_rows_at_hand_and_not_by_the_longest_al
     free = 2 * training_bytes(MODEL, settings, False, 1000)
     assert not needs_checkpointing(MODEL, settings, free, 1000)
     assert needs_checkpointing(MODEL, settings, free, 10 * most_tokens(settings))
+
+
+def test_files_that_the_kernel_keeps_are_free_memory(tmp_path: Path) -> None:
+    facts = tmp_path / "memory.stat"
+    assert _reclaimable(facts) == 0
+    facts.write_text("anon 12\nfile 9000\ninactive_file 7000\n")
+    assert _reclaimable(facts) == 7000
+    facts.write_text("inactive_file 5\ntotal_inactive_file 70\n")
+    assert _reclaimable(facts) == 70
 
 
 def test_the_largest_pass_of_pairs_holds_the_longest_ones() -> None:

@@ -82,6 +82,22 @@ def test_a_file_that_is_missing_is_named_with_its_key(tmp_path: Path) -> None:
         check_files(load_recipe(path), tmp_path)
 
 
+def test_a_model_may_be_a_folder_here_at_home_or_on_the_shelf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ALIGN_MODELS", str(tmp_path / "shelf"))
+    (tmp_path / "home" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "shelf" / "tiny").mkdir(parents=True)
+    for model in ("~/a/b", "tiny", "owner/name"):
+        path = write(tmp_path, f"name: x\nmodel: {model}\ndata: {{}}\n")
+        check_files(load_recipe(path), tmp_path)
+    for model in ("~/a/c", "none", "/a/b/c"):
+        path = write(tmp_path, f"name: x\nmodel: {model}\ndata: {{}}\n")
+        with pytest.raises(RecipeError, match="no such folder, and no Hub id"):
+            check_files(load_recipe(path), tmp_path)
+
+
 def test_a_benchmark_that_is_no_table_and_not_known_is_named_with_its_key(tmp_path: Path) -> None:
     text = "name: x\nmodel: a/b\ndata: {decontaminate: [humaneval, ./mbpp.jsonl]}\n"
     path = write(tmp_path, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import unicodedata
@@ -358,7 +359,27 @@ def test_the_stage_writes_the_page_and_a_summary_that_does_not_depend_on_times(
     assert first.content_sha == again.content_sha
     summary = json.loads((copy / "report/summary.json").read_text())
     assert summary["scores"]["dpo"]["humaneval"]["pass@1"] == SOLVED["dpo"] / PROBLEMS
-    assert "Titled &lt;b&gt;by&lt;/b&gt; its recipe" in (copy / "report.html").read_text("utf-8")
+    assert "Titled &lt;b&gt;by&lt;/b&gt; its recipe" in (copy / "report" / "report.html").read_text(
+        "utf-8"
+    )
+
+
+def test_noise_is_as_wide_as_the_problems_moved(tmp_path: Path) -> None:
+    """Of 40 problems with four answers each, 10 moved by one answer: not ten that changed sides."""
+    for checkpoint, right in (("start", 2), ("dpo", 3)):
+        make_evaluation(tmp_path / "run", checkpoint)
+        make_repeated(tmp_path / "run", checkpoint)
+        path = tmp_path / "run" / f"eval.repeated.{checkpoint}" / "result.json"
+        result = json.loads(path.read_text())
+        passes = result["benchmarks"]["humaneval"]["passes"]
+        passes |= {name: [right, 4] for name in list(passes)[:10]}
+        write_json(path, result)
+    (found,) = [
+        each
+        for each in comparisons(collect(tmp_path / "run").evaluations)
+        if each.benchmark == "humaneval@4"
+    ]
+    assert found.noise == pytest.approx(1.96 * math.sqrt(10 / 16) / PROBLEMS)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -58,10 +58,12 @@ class World:
             self.calls.append(out.identity.instance)
             if name == "sft":
                 (out.path / "model").mkdir(exist_ok=True)
+            if name == "third":
+                (out.path / "report.html").write_text(str(settings.per_task), encoding="utf-8")
             with out.table("t", SCHEMA, "id") as table:
                 for word in self.source.read_text(encoding="utf-8").split():
                     if word not in table.done:
-                        table.add({"id": word, "text": f"{name} {settings.per_task}"})
+                        table.add({"id": word, "text": f"{name} {min(settings.per_task, 2)}"})
                     if self.fail_in == out.identity.instance:
                         raise ArtifactError("the disk is full")
             return Summary(table.content_sha(), {"rows": table.rows})
@@ -119,6 +121,20 @@ def test_a_setting_put_back_takes_the_old_result_back(world: World) -> None:
     assert world.walk() == []
 
 
+def test_the_page_in_the_run_s_folder_is_that_of_the_present_settings(world: World) -> None:
+    world.walk()
+    page = world.run().folder / "report.html"
+    world.settings["third"] = SelectSettings(per_task=2)
+    world.walk()
+    assert page.read_text() == "2"
+    world.settings["third"] = SelectSettings()
+    assert world.walk() == []
+    assert page.read_text() == "1"
+    page.unlink()
+    world.walk()
+    assert page.read_text() == "1"
+
+
 def test_a_changed_input_file_is_refused_by_name(world: World) -> None:
     world.walk()
     world.source.write_text("a b c d", encoding="utf-8")
@@ -129,9 +145,12 @@ def test_a_changed_input_file_is_refused_by_name(world: World) -> None:
 
 
 def test_equal_content_from_changed_settings_stops_the_rerun(world: World) -> None:
+    world.settings["second"] = SelectSettings(per_task=2)
     world.walk()
-    world.settings["third"] = SelectSettings(per_task=5)
-    assert world.walk() == ["third"]
+    world.settings["second"] = SelectSettings(per_task=5)
+    assert world.walk() == ["second"], "it wrote the rows that the third was made from"
+    world.settings["second"] = SelectSettings(per_task=1)
+    assert world.walk() == ["second", "third"]
 
 
 def test_from_and_until_cut_the_walk(world: World) -> None:

@@ -11,10 +11,11 @@ import pytest
 from align.artifacts import Identity
 from align.errors import InputError
 from align.settings import VerifySettings
+from align.skips import Skips
 from align.stage import Output, Summary
 from align.tables import read_rows
-from align.verify import run
-from sandbox import Sandbox
+from align.verify import check_samples, run
+from sandbox import Sandbox, parse_task
 from tests.conftest import RecordingContext
 
 TASK = {
@@ -97,6 +98,17 @@ def test_outcomes_come_from_running_the_code(tmp_path: Path) -> None:
         "outcome": "wrong_answer",
         "detail": json.loads(verdicts[1]["tests"])[1]["detail"],
     }
+
+
+def test_an_answer_to_a_raw_prompt_goes_on_from_it(tmp_path: Path) -> None:
+    task = {**TASK, "task_id": "raw", "messages": None, "prompt": "def f(x):\n"}
+    rows = [
+        {"task_id": "raw", "sample_index": 0, "text": "    return x + 1\n\ndef half("},
+        {"task_id": "add", "sample_index": 1, "prefill": "```python\n", "text": f"{GOOD}```\nSo."},
+    ]
+    tasks = {"raw": parse_task(task), "add": parse_task(TASK)}
+    found = check_samples(write(tmp_path / "s.jsonl", rows), tasks, Skips(RecordingContext()))
+    assert [row["code"].rstrip("\n") for row in found] == [GOOD.rstrip("\n")] * 2
 
 
 def test_samples_that_can_not_run_are_listed(tmp_path: Path) -> None:

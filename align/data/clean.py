@@ -38,7 +38,7 @@ from align.tables import read_rows
 Bools = NDArray[np.bool_]
 
 _EPSILON = 1e-9
-_PLACE = re.compile(r"(?P<file>.*?)(?::| row )(?P<line>\d+)", re.DOTALL)
+_PLACE = re.compile(r"(?P<file>.*?)(?::| row )(?P<line>\d+(?: item \d+)?)", re.DOTALL)
 
 
 @dataclass

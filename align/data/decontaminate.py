@@ -26,6 +26,8 @@ _UNKNOWN = "\0"
 _FIRST_SURROGATE, _SURROGATES = 0xD800, 0x800
 # `is_prime` or `add` stand in any program, and count with their parameters only.
 _TELLING_WORDS = 3
+_ASKED = ("messages", "prompt", "text", "instruction", "question")  # columns of what is asked
+_FEW_WORDS = 3  # `Sort a list.` of a benchmark is a copy, one word is not
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class BenchmarkIndex:
         self._words = _Grams(ngram)
         self._pieces = _Grams(ngram)
         self._heads: dict[str, list[tuple[int, Definition]]] = defaultdict(list)
+        self._short: dict[tuple[str, ...], int] = {}
         self._texts: list[str] = []
         self._text_problems: list[int] = []
 
@@ -143,6 +146,10 @@ class BenchmarkIndex:
                 self._texts.append(letters)
                 self._text_problems.append(number)
         self._add_heads(number, row.get("entry_point"), texts, tests)
+        for text in _texts([row.get(key) for key in _ASKED]):
+            words = tuple(words_of(text))
+            if _FEW_WORDS <= len(words) < self._ngram:
+                self._short.setdefault(words, number)
 
     def _add_heads(self, number: int, entry: Any, texts: list[str], tests: str) -> None:
         defined = {head for text in texts for head in definitions(text)}
@@ -173,6 +180,11 @@ class BenchmarkIndex:
         for grams, words in ((self._words, side.words), (self._pieces, pieces)):
             for number, shared in grams.find(words):
                 found.setdefault(("ngram", number), f"{self._ngram} words: {shared}")
+        for part in side.text.split("\n\n") if self._short else ():
+            words = tuple(words_of(part))
+            if (short := self._short.get(words)) is not None:
+                evidence = f"the same {len(words)} words: {' '.join(words)}"
+                found.setdefault(("ngram", short), evidence)
         return found
 
     def _common(self, side: Side) -> dict[tuple[str, int], str]:

@@ -12,11 +12,19 @@ from dataclasses import dataclass
 
 _MOST_CHARS = 400  # of one parameter list
 _NAME_FIRST = re.compile(
-    r"\b(?:def|function|func|fn|fun)\s+(\w+)\s*(?:<[^<>()]*>)?\("
+    r"\b(?:def|function|func|fn|fun)\s+(?:\([^()]{0,80}\)\s{0,8})?"  # a Go method's receiver
+    r"(\w+)\s*(?:<[^<>()]*>|\[[^\[\]()]{0,80}\])?\("
     r"|\b(?:const|let|var)\s+(\w+)\s*=\s*(?:async\s+)?(?:function\s*)?\("
 )
 _TYPE_FIRST = re.compile(
-    r"\b(?!return\b|new\b|else\b)[A-Za-z_][\w<>\[\],.:]{0,60}[\s&*]{1,8}(\w{1,60})\s{0,8}\("
+    r"\b(?!return\b|new\b|else\b)[A-Za-z_][\w<>\[\],.:]{0,60}[\s&*]{1,8}"
+    r"(?:\w{1,60}::){0,4}(\w{1,60})\s{0,8}\("
+)
+_METHOD = re.compile(
+    r"^[ \t]{1,40}(?:(?:async|static|get|set)\s{1,8}){0,2}"
+    r"(?!(?:if|for|while|switch|catch|with|return|function|do|else|new|await|throw)\b)"
+    r"(\w{1,60})\s{0,8}\(",
+    re.MULTILINE,
 )
 _COMMENT = re.compile(r"(?:#|(?<!:)//)[^\n]{0,400}|/\*.{0,400}?\*/", re.DOTALL)
 _BODY = re.compile(r"\s{0,80}(?:const\b|noexcept\b|throws\s[\w.,\s]{1,200})?\s{0,80}\{")
@@ -53,10 +61,11 @@ def definitions(text: str) -> Iterator[Definition]:
         inside = _parenthesised(text, match.end())
         if inside is not None:
             yield Definition(match[1] or match[2], _parameters(inside, type_first=False))
-    for match in _TYPE_FIRST.finditer(text):
-        inside = _parenthesised(text, match.end())
-        if inside is not None and _BODY.match(text, match.end() + len(inside) + 1):
-            yield Definition(match[1], _parameters(inside, type_first=True))
+    for pattern, type_first in ((_TYPE_FIRST, True), (_METHOD, False)):
+        for match in pattern.finditer(text):
+            inside = _parenthesised(text, match.end())
+            if inside is not None and _BODY.match(text, match.end() + len(inside) + 1):
+                yield Definition(match[1], _parameters(inside, type_first=type_first))
 
 
 def _parenthesised(text: str, start: int) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from align.data.dropped import Dropped
 from align.data.sides import sides_of
 from align.errors import InputError
 from align.mbpp import as_task
+from align.row_checks import text_fault
 from align.tables import read_rows
 from sandbox import TaskError, parse_task
 
@@ -45,13 +47,16 @@ def split_tasks(
             except TaskError as error:
                 bad(place, str(error))
                 continue
+            built = task_row(row)
+            if fault := next(filter(None, map(text_fault, _texts(built))), None):
+                bad(place, f"task {task.task_id!a}: a text of it {fault}")
+                continue
             if task.task_id in places:
                 raise InputError(
                     f"{place}: task {task.task_id} stands already at {places[task.task_id]}; "
                     "ids must differ"
                 )
             places[task.task_id] = place
-            built = task_row(row)
             prompt = [m["content"] for m in built["messages"] or []] + [built["prompt"] or ""]
             hits = index.find(sides_of("\n\n".join(prompt), built["reference"] or ""))
             if hits:
@@ -71,8 +76,16 @@ def split_tasks(
 def task_row(row: Mapping[str, Any]) -> Row:
     """Returns the row of the TASK table for a task as its author wrote it."""
     built: Row = {name: row.get(name) for name in schemas.TASK.names}
+    if isinstance(built["messages"], str):
+        built["messages"] = json.loads(built["messages"])
     for name in ("tests", "limits"):
         if built[name] is not None and not isinstance(built[name], str):
             built[name] = canonical_json(built[name])
     built["language"] = built["language"] or "python"
     return built
+
+
+def _texts(row: Row) -> Iterator[str]:
+    """Yields all texts of a task's row."""
+    yield from (value for value in row.values() if isinstance(value, str))
+    yield from (message["content"] for message in row["messages"] or ())

@@ -10,7 +10,7 @@ from typing import Any
 
 from align.artifacts import Row, read_shards, write_atomic
 from align.evaluation.results import read_result
-from align.evaluation.scores import PASSED
+from align.evaluation.scores import PASSED, UNSCORED
 
 
 def write_export(evaluation: Path, to: str, out: Path) -> list[Path]:
@@ -78,7 +78,10 @@ def _lm_eval_samples(rows: Iterable[Row], verdicts: Mapping[str, Row]) -> list[d
         grouped[row["task_id"]].append(row)
     lines = []
     for number, (task_id, own) in enumerate(grouped.items()):
-        passed = [verdicts[row["sample_id"]]["outcome"] == PASSED for row in own]
+        outcomes = [verdicts[row["sample_id"]]["outcome"] for row in own]
+        passed = [outcome == PASSED for outcome in outcomes if outcome not in UNSCORED]
+        if not passed:
+            continue
         lines.append(
             {
                 "doc_id": number,

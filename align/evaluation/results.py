@@ -11,6 +11,7 @@ from typing import Any
 from align.artifacts import Row
 from align.errors import ArtifactError, InputError
 from align.evaluation.scores import (
+    INFRA,
     PASSED,
     UNSCORED,
     Comparison,
@@ -55,7 +56,7 @@ def score(
     for row in rows:
         outcomes[row["task_id"]].append(verdicts[row["sample_id"]]["outcome"])
     counted = Counter(outcome for each in outcomes.values() for outcome in each)
-    infra = counted["infra_error"]
+    infra = counted[INFRA]
     if infra > MOST_INFRA * len(rows):
         raise ArtifactError(
             f"{name}: {infra} of {len(rows)} runs failed in the sandbox, not in the code; a score "

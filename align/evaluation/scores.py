@@ -11,7 +11,10 @@ import numpy as np
 from align.errors import InputError
 
 #: Outcomes that say nothing about the code; such a problem counts for no side.
-UNSCORED = frozenset({"infra_error", "invalid_task"})
+INFRA = "infra_error"
+"""The outcome of a run that failed through no fault of its program."""
+
+UNSCORED = frozenset({INFRA, "invalid_task"})
 PASSED = "accepted"
 
 

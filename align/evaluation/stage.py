@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from align.evaluation.benchmarks import held_out, load, needs_fim
 from align.evaluation.benchmarks.base import Benchmark
 from align.evaluation.execution import Execution
 from align.evaluation.forms import FORMS, Form, form_of
-from align.evaluation.results import RESULT, score
-from align.evaluation.scores import wilson_interval
+from align.evaluation.results import MOST_INFRA, RESULT, score
+from align.evaluation.scores import INFRA, wilson_interval
 from align.fim.formats import fim_tokens
 from align.rows import SAMPLE, VERDICT
 from align.sampling.policy import Policy, load_policy
@@ -88,7 +88,7 @@ def run(
 
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in read_shards(out.path / "samples"):
-        rows[row["task_id"].partition(":")[0]].append(row)
+        rows[_benchmark(row)].append(row)
     verdicts = {row["sample_id"]: row for row in read_shards(out.path / "verdicts")}
     scores = {}
     for benchmark in benchmarks:
@@ -275,23 +275,50 @@ def _take(benchmarks: Sequence[Benchmark], table: Path, writer: TableWriter, ski
 def _execute(
     box: Sandbox, tasks: Mapping[str, Task], ready: Sequence[Row], out: Output, context: Context
 ) -> str:
-    """Writes the verdicts that are there, and runs what has none; returns the table's hash."""
+    """Writes the verdicts that are there, and runs what has none; returns the table's hash.
+
+    Runs that the sandbox failed are run again, and written only where they stay few, so that a
+    second command can run them once more.
+
+    Raises:
+        ArtifactError: Too many runs failed through no fault of the code.
+    """
+    faults: list[Row] = []
+    sizes: Counter[str] = Counter()
     with out.table("verdicts", VERDICT, "verdict_id") as writer:
         for row in ready:
-            writer.add(row)
-        samples = [
-            row
-            for row in read_shards(out.path / "samples")
-            if verdict_id(row["sample_id"]) not in writer.done
-        ]
+            if row["outcome"] != INFRA:
+                writer.add(row)
+        samples = []
+        for row in read_shards(out.path / "samples"):
+            sizes[_benchmark(row)] += 1
+            if verdict_id(row["sample_id"]) not in writer.done:
+                samples.append(row)
         with context.progress("run answers", len(samples)) as bar:
             work = ((row, tasks[row["task_id"]], row["code"]) for row in samples)
             for row, verdict in box.run_many(work):
-                writer.add(
-                    verdict_row(row["sample_id"], row["task_id"], row["sample_index"], verdict)
-                )
+                made = verdict_row(row["sample_id"], row["task_id"], row["sample_index"], verdict)
+                if made["outcome"] == INFRA:
+                    faults.append(made)
+                else:
+                    writer.add(made)
                 bar.advance()
+        for name, count in Counter(map(_benchmark, faults)).items():
+            if count > MOST_INFRA * sizes[name]:
+                raise ArtifactError(
+                    f"{name}: {count} of {sizes[name]} runs failed in the sandbox, not in the code "
+                    f"({faults[0]['detail']}). A score over the rest would mislead; all other "
+                    "verdicts are kept: run the same command again"
+                )
+        for row in faults:
+            writer.add(row)
     return writer.content_sha()
+
+
+def _benchmark(row: Row) -> str:
+    """Returns the name of the benchmark that a sample or a verdict is of."""
+    name: str = row["task_id"].partition(":")[0]
+    return name
 
 
 def _conditions(

@@ -34,7 +34,8 @@ _NAMES = (
     (r"\bGPL|GNU GENERAL|\bGNU\b", "GPL-2.0-or-later"),
     (r"MOZILLA|\bMPL", "MPL-2.0"),
     (r"ECLIPSE|\bEPL", "EPL-2.0"),
-    (r"NVIDIA|PROPRIETARY|COMMERCIAL|ALL RIGHTS RESERVED", "LicenseRef-proprietary"),
+    # npm calls a package UNLICENSED that nobody may use; the Unlicense allows everything.
+    (r"NVIDIA|PROPRIETARY|COMMERCIAL|ALL RIGHTS RESERVED|\bUNLICENSED\b", "LicenseRef-proprietary"),
     (r"CC-BY|CREATIVE COMMONS", "CC-BY-4.0"),
     (r"APACHE", "Apache-2.0"),
     (r"\b0BSD\b", "0BSD"),
@@ -43,19 +44,24 @@ _NAMES = (
     (r"\bISC\b", "ISC"),
     (r"\bMIT\b|\bEXPAT\b", "MIT"),
     (r"PYTHON SOFTWARE FOUNDATION|\bPSF", "PSF-2.0"),
-    (r"UNLICENSE|PUBLIC DOMAIN", "Unlicense"),
+    (r"\bUNLICENSE\b|PUBLIC DOMAIN", "Unlicense"),
     (r"BOOST", "BSL-1.0"),
     (r"\bZLIB\b", "Zlib"),
 )
 
-#: Wording that only one licence has, in lower case with single blanks; the stricter ones first.
-_WORDING = (
+#: Titles, in lower case with single blanks. These licences name one another: the first named one
+#: is the text's own.
+_TITLES = (
     ("gnu affero general public license", "AGPL-3.0-or-later"),
     ("gnu lesser general public license", "LGPL-2.1-or-later"),
     ("gnu library general public license", "LGPL-2.1-or-later"),
     ("gnu general public license", "GPL-2.0-or-later"),
     ("mozilla public license", "MPL-2.0"),
     ("eclipse public license", "EPL-2.0"),
+)
+
+#: Wording that only one licence has, tried in this order where no title above is named.
+_WORDING = (
     ("apache license version 2.0", "Apache-2.0"),
     ("apache license, version 2.0", "Apache-2.0"),
     ("permission is hereby granted, free of charge, to any person obtaining a copy", "MIT"),
@@ -117,6 +123,9 @@ def spdx_of_name(name: str) -> str:
 def spdx_of_text(text: str) -> str:
     """Returns the SPDX id of a licence's full text, `NOASSERTION` where none is recognised."""
     plain = " ".join(text.lower().split())
+    named = [(plain.find(title), spdx) for title, spdx in _TITLES if title in plain]
+    if named:
+        return min(named)[1]
     return next((spdx for words, spdx in _WORDING if words in plain), UNKNOWN)
 
 

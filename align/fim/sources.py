@@ -249,16 +249,16 @@ def _write_out(name: str, most: int, folder: Path) -> None:
         repo = str(_first(row, _REPO) or "")
         key = hashlib.sha256(repo.encode()).hexdigest()[:12]
         relative = PurePosixPath(key, *map(_short, parts))
-        target = folder / relative
-        if target.exists() or target.is_dir():
-            continue
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(content, encoding="utf-8", errors="replace", newline="")
-        except (FileExistsError, NotADirectoryError):
-            continue  # one repository's file is another's folder
+        if not _write_new(folder / relative, content):
+            # The name of another row's file, or one's file is the other's folder.
+            relative = PurePosixPath(
+                f"{key}-{sha256_text(ascii(content))[:16]}", *map(_short, parts)
+            )
+            if not _write_new(folder / relative, content):
+                continue  # the same row once more
         licence = _first(row, _LICENCE)
-        stated = " OR ".join(map(str, licence)) if isinstance(licence, list) else licence
+        # A list may be a choice, but only people can read that: all of them must be allowed.
+        stated = " AND ".join(map(str, licence)) if isinstance(licence, list) else licence
         index[str(relative)] = {
             "licence": str(stated or ""),
             "repo": repo,
@@ -267,6 +267,17 @@ def _write_out(name: str, most: int, folder: Path) -> None:
         if len(index) == most:
             break
     write_atomic(folder / "index.json", json.dumps(index).encode())
+
+
+def _write_new(target: Path, content: str) -> bool:
+    """Writes a file where none stands; False where one does, or stands in the way."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8", errors="replace", newline="") as stream:
+            stream.write(content)
+    except (FileExistsError, NotADirectoryError):
+        return False
+    return True
 
 
 def _short(part: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from align.artifacts import canonical_json, sha256_text, write_atomic, write_json
+from align.manifest import REPORT
 from align.report.collect import collect
 from align.report.evaluations import comparisons
 from align.report.html import page
@@ -18,7 +19,7 @@ __all__ = ["run", "write_report"]
 def run(
     settings: ReportSettings, inputs: Mapping[str, Path], out: Output, context: Context
 ) -> Summary:
-    """Writes `report.html` into the run's folder, and `summary.json`, its scores, into its own.
+    """Writes `report.html`, and `summary.json`, its scores; the run copies the page to its folder.
 
     Args:
         settings: The report's title.
@@ -61,7 +62,7 @@ def run(
     summary = {"scores": scores, "compared": compared}
     write_json(out.path / "summary.json", summary)
     text = page(view).encode("utf-8", "replace")
-    write_atomic(run_folder / "report.html", text)
+    write_atomic(out.path / REPORT, text)
     return Summary(
         content_sha=sha256_text(canonical_json(summary)),
         counts={"stages": len(inputs), "checkpoints": len(scores), "bytes": len(text)},

@@ -214,29 +214,32 @@ def control_comparisons(evaluations: Sequence[Evaluation]) -> list[Comparison]:
 def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
     before, after = first.benchmarks[name], last.benchmarks[name]
     won = lost = p = interval = None
+    squares = 0.0
     shared = before.solved.keys() & after.solved.keys()
     if shared:
         paired = compare_rates(before.solved, after.solved)
         won, lost = len(paired.wins), len(paired.losses)
         p, interval = paired.p_value, paired.interval
+        squares = sum((after.solved[each] - before.solved[each]) ** 2 for each in shared)
     different = [
         key
         for key in sorted(before.settings.keys() | after.settings.keys())
         if before.settings.get(key) != after.settings.get(key)
     ]
-    noise = _noise(before, after, len(shared), (won or 0) + (lost or 0))
+    noise = _noise(before, after, len(shared), squares)
     ends = first.checkpoint, last.checkpoint
     return Comparison(name, *ends, before, after, won, lost, different, interval, p, noise)
 
 
-def _noise(before: Benchmark, after: Benchmark, shared: int, changed: int) -> float | None:
+def _noise(before: Benchmark, after: Benchmark, shared: int, squares: float) -> float | None:
     """Returns 1.96 standard errors of the change where the truth is that nothing changed.
 
-    Paired, the change is (won - lost) / n, of variance (won + lost) / n^2. Where no problem is
+    Paired, the change is the mean of n differences, of variance (sum of their squares) / n^2: with
+    one answer to a problem, that sum is how many changed sides. Where no problem is
     shared, the two scores are taken as independent, which is more.
     """
     if shared:
-        return 1.96 * math.sqrt(changed) / shared if changed else None
+        return 1.96 * math.sqrt(squares) / shared if squares else None
     if not before.problems or not after.problems:
         return None
     pooled = (before.score + after.score) / 2

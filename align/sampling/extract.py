@@ -17,12 +17,12 @@ from collections.abc import Iterator
 
 from align.settings import Block
 
-EXTRACTOR = "entry-or-longest-block/1"
+EXTRACTOR = "entry-or-longest-block/2"
 #: Names of the rule by which block it takes.
 EXTRACTORS: dict[Block, str] = {
     "best": EXTRACTOR,
-    "first": "first-block/1",
-    "last": "last-block/1",
+    "first": "first-block/2",
+    "last": "last-block/2",
 }
 CONTINUATION_EXTRACTOR = "longest-parsable-lines/1"
 
@@ -101,7 +101,7 @@ def _blocks(text: str) -> Iterator[str]:
                 info = fence["info"].split()
                 python = (info[0].lower() if info else "") in _PYTHON
                 lines = []
-        elif fence and fence["marks"].startswith(marks) and not fence["info"].strip():
+        elif fence and _closes(fence, marks, indent):
             if python:
                 yield "\n".join(lines).strip("\n")
             marks = None
@@ -109,6 +109,15 @@ def _blocks(text: str) -> Iterator[str]:
             lines.append(line.removeprefix(indent))
     if marks is not None and python:
         yield "\n".join(lines).strip("\n")
+
+
+def _closes(fence: re.Match[str], marks: str, indent: str) -> bool:
+    """Whether a fence ends a block: one further right is text in it, such as an example.
+
+    By CommonMark three blanks are no further.
+    """
+    near = len(fence["indent"].expandtabs()) <= len(indent.expandtabs()) + 3
+    return near and fence["marks"].startswith(marks) and not fence["info"].strip()
 
 
 def _defined(tree: ast.Module) -> set[str | None]:

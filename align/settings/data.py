@@ -78,9 +78,10 @@ class DataSettings(Settings):
     lcs_share: Share = Field(
         default=0.6, description="share of the shorter text that the subsequence must reach too"
     )
-    near_duplicate: Annotated[float, Field(gt=0, le=1)] | None = Field(
+    near_duplicate: Annotated[float, Field(ge=0.7, le=1)] | None = Field(
         default=0.8,
-        description="similarity of prompt and of answer that makes a duplicate; null: exact only",
+        description="similarity of prompt and of answer that makes a duplicate, 0.7 at least (of "
+        "pairs below that too few are found); null: exact only",
     )
     max_no_code: Share | None = Field(
         default=None, description="share of rows without code at the most; null: no cap"

@@ -87,7 +87,20 @@ def whole_program(code: str, prompt: str, entry_point: str) -> str:
     if not before or _bound(before) <= _bound(answer.body):
         return code
     lines = prompt.splitlines()[: before[-1].end_lineno]
-    return "\n".join(lines) + "\n\n\n" + code
+    head_of_code, rest = _behind_future(code, answer.body)
+    return head_of_code + "\n".join(lines) + "\n\n\n" + rest
+
+
+def _behind_future(code: str, body: list[ast.stmt]) -> tuple[str, str]:
+    """Splits a program behind its last `from __future__`, before which nothing may be put."""
+    ends = [
+        node.end_lineno or 0
+        for node in body
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+    ]
+    lines = code.splitlines(keepends=True)
+    end = max(ends, default=0)
+    return "".join(lines[:end]), "".join(lines[end:])
 
 
 def _bound(body: list[ast.stmt]) -> set[str]:

@@ -21,6 +21,7 @@ from align.errors import InputError
 from align.evaluation.benchmarks import humaneval
 from align.evaluation.benchmarks.base import Benchmark, load_data
 from align.evaluation.forms import DOCSTRING_STOPS, Form, Question, function_problem
+from align.evaluation.scores import UNSCORED
 from align.sampling.extract import parse
 
 _COLUMNS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input")
@@ -43,11 +44,12 @@ def load(name: str, count: int | None, form: Form) -> Benchmark:
 
 def _base_share(samples: Sequence[Row], verdicts: Mapping[str, Row]) -> dict[str, float]:
     """Returns the share of answers that pass the base inputs: the benchmark without its plus."""
+    scored = [row for row in samples if verdicts[row["sample_id"]]["outcome"] not in UNSCORED]
     passed = sum(
         any(test["index"] == 0 and test["outcome"] == "accepted" for test in _tests(verdicts, row))
-        for row in samples
+        for row in scored
     )
-    return {"base_pass": passed / len(samples)}
+    return {"base_pass": passed / max(1, len(scored))}
 
 
 def _tests(verdicts: Mapping[str, Row], sample: Row) -> list[dict[str, Any]]:
