@@ -9,7 +9,8 @@ for first on a few pairs: how many are padded together, then checkpointing, then
 held and computed with. Rounds are interleaved. `pairs_per_s` counts the references' computation
 too, `training_pairs_per_s` leaves it out (a second run of a sweep finds them). `ours_unshared`
 computes common beginnings for every row, in the first round alone: what is left is the gain of
-packing and of the head. Losses are compared step by step with TRL's, log-probabilities token by token before training.
+packing and of the head. Losses are compared step by step with TRL's, log-probabilities token by
+token before training.
 """
 
 from __future__ import annotations
