@@ -202,9 +202,11 @@ def test_plus_inputs_are_run_against_the_reference(data: Path, box: Sandbox) -> 
     base = {key: v.tests[0].outcome for key, v in verdicts.items()}
     assert base["HumanEval/900", 1] == "accepted"
     sample = {"sample_id": "s"}
-    row = {"s": {"tests": json.dumps([{"index": 0, "outcome": "accepted"}])}}
+    tests = json.dumps([{"index": 0, "outcome": "accepted"}])
+    row = {"s": {"outcome": "wrong_answer", "tests": tests}}
+    row["f"] = {"outcome": "infra_error", "tests": "[]"}
     assert benchmark.measure is not None
-    assert benchmark.measure([sample], row) == {"base_pass": 1.0}
+    assert benchmark.measure([sample, {"sample_id": "f"}], row) == {"base_pass": 1.0}
 
 
 @pytest.mark.engine
@@ -406,7 +408,7 @@ def test_the_first_or_the_last_block_is_taken_on_request(
     (problem,) = load("humaneval", None, form_of("own", block)).problems
     found = problem.find_code(TWICE)
     assert found is not None and code in found
-    assert problem.extractor == f"{block}-block/1"
+    assert problem.extractor == f"{block}-block/2"
 
 
 def test_a_prefilled_answer_has_one_block() -> None:

@@ -196,8 +196,11 @@ def test_other_figures_of_the_judge_are_another_content(
     none, _ = judge(server, tables, tmp_path / "none", planted=0)
     some, _ = judge(server, tables, tmp_path / "some", planted=2)
     again, _ = judge(server, tables, tmp_path / "again", planted=2)
-    rows = [list(read_rows(tmp_path / name / "judgements")) for name in ("none", "some")]
-    assert [row for _, row in rows[0]] == [row for _, row in rows[1]]
+    rows = [
+        {row["sample_id"]: row for _, row in read_rows(tmp_path / name / "judgements")}
+        for name in ("none", "some")
+    ]
+    assert rows[0] == rows[1]
     assert none.content_sha != some.content_sha == again.content_sha, "pairs are made by both"
 
 

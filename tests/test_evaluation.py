@@ -364,7 +364,7 @@ def test_what_the_sandbox_failed_is_run_again_by_the_next_command(
         ArtifactError, match=r"held_out: 2 of 2 runs failed .*\(full\).*run the same"
     ):
         run(settings, inputs, out, FaultyContext(4))
-    assert list(read_shards(tmp_path / "out" / "verdicts")) == []
+    assert not list((tmp_path / "out" / "verdicts").glob("shard-*"))
     summary = run(settings, inputs, out, FaultyContext(0))
     assert (summary.counts["held_out_n"], summary.counts["held_out_passed"]) == (2, 1)
 
