@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,16 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def begin(folder: Path, identity: Identity) -> None:
-    """Notes that work for this identity begins in the folder."""
+def begin(folder: Path, identity: Identity, named: Mapping[str, str] | None = None) -> None:
+    """Notes that work for this identity begins in the folder, and how a recipe named its inputs."""
     if read_identity(folder) != identity:
-        write_json(folder / "identity.json", identity.as_dict())
+        write_json(folder / "identity.json", {**identity.as_dict(), "named": dict(named or {})})
+
+
+def input_names(folder: Path) -> dict[str, str]:
+    """Returns how the recipe named the inputs from outside that a folder was begun with."""
+    names: dict[str, str] = (_read_json(folder / "identity.json") or {}).get("named", {})
+    return names
 
 
 def finish(

@@ -39,11 +39,13 @@ class External:
         key: The recipe's key that names it, for error messages.
         path: Where it is.
         sha: Computes its content hash.
+        named: What the recipe says there, where no setting of the stage holds it.
     """
 
     key: str
     path: Path
     sha: Callable[[], str]
+    named: str = ""
 
 
 Ref = Upstream | External
@@ -119,8 +121,9 @@ class _Compiler:
     def _start_model(self) -> External:
         from align.checkpoint import checkpoint_sha, resolve_model
 
-        folder = resolve_model(self.recipe.model)
-        return External("model", folder, partial(checkpoint_sha, folder))
+        named = self.recipe.model
+        folder = resolve_model(named)
+        return External("model", folder, partial(checkpoint_sha, folder), named)
 
     def table(self, key: str, name: str) -> External:
         path = resolve_table(name, self.base)

@@ -17,7 +17,15 @@ from align.artifacts import Identity, canonical_json, sha256_text, write_atomic
 from align.context import RunContext, console
 from align.errors import ArtifactError, RecipeError
 from align.locks import locked
-from align.manifest import REPORT, begin, finish, read_identity, read_manifest, set_aside
+from align.manifest import (
+    REPORT,
+    begin,
+    finish,
+    input_names,
+    read_identity,
+    read_manifest,
+    set_aside,
+)
 from align.pipeline import External, Instance, Upstream, compile_recipe
 from align.processes import refuse_several
 from align.recipe import Recipe
@@ -142,8 +150,11 @@ class Run:
     ) -> None:
         if present.config_sha != wanted.config_sha:
             return
+        before = input_names(self.path(instance.id))
         for name, ref in instance.inputs.items():
-            if isinstance(ref, External) and present.inputs.get(name) != wanted.inputs[name]:
+            if not isinstance(ref, External) or before.get(name, ref.named) != ref.named:
+                continue  # another one by another name is a changed recipe
+            if present.inputs.get(name) != wanted.inputs[name]:
                 raise ArtifactError(
                     f"{ref.key} ({ref.path}) changed since {self.path(instance.id)} was made from "
                     "it, but the recipe did not: put it back as it was, or give the run another "
@@ -224,7 +235,8 @@ class Run:
         context.log("begin", inputs=dict(identity.inputs))
         started = time.monotonic()
         try:
-            begin(folder, identity)
+            outside = {k: ref for k, ref in instance.inputs.items() if isinstance(ref, External)}
+            begin(folder, identity, {name: ref.named for name, ref in outside.items()})
             output = Output(
                 folder, identity, self.recipe.shards.rows, float(self.recipe.shards.seconds)
             )

@@ -36,11 +36,12 @@ class World:
             name: SelectSettings() for name in ("first", "second", "third")
         }
         self.fail_in = ""
+        self.named = ""
         monkeypatch.setattr(align.run, "compile_recipe", lambda recipe, base: self.instances())
         monkeypatch.setattr(align.run, "stage_function", self.stage)
 
     def instances(self) -> list[Instance]:
-        source = External("data.rows[0]", self.source, lambda: path_sha(self.source))
+        source = External("data.rows[0]", self.source, lambda: path_sha(self.source), self.named)
         return [
             Instance("first", "first", "", self.settings["first"], {"source": source}),
             Instance(
@@ -142,6 +143,23 @@ def test_a_changed_input_file_is_refused_by_name(world: World) -> None:
         world.walk()
     with pytest.raises(ArtifactError, match="changed"):
         world.run().plan()
+
+
+def test_an_input_that_the_recipe_names_anew_is_a_changed_recipe(world: World) -> None:
+    world.named = "org/one"
+    world.walk()
+    world.named = "org/two"
+    assert world.walk() == [], "the same content by another name"
+    world.source.write_text("a b c d", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="changed"):
+        # The folder was made by the first name, and is what the first name stood for.
+        world.named = "org/one"
+        world.walk()
+    world.named = "org/two"
+    assert [step.state for step in world.run().plan()] == ["run", "run", "run"]
+    assert world.walk() == ["first", "second", "third"]
+    kept = sorted(path.name for path in (world.folder / "runs/toy/superseded").iterdir())
+    assert [name.rsplit("-", 1)[0] for name in kept] == ["first", "second", "third"]
 
 
 def test_equal_content_from_changed_settings_stops_the_rerun(world: World) -> None:
