@@ -19,7 +19,8 @@ import tempfile
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -77,14 +78,23 @@ def hits(url: str) -> tuple[float, float]:
     return found["queries"], found["hits"]
 
 
-def run_way(
-    way: str, url: str, model: str, candidates: Sequence[Candidate], seed: int
-) -> tuple[float, float, dict[str, Judgement]]:
-    """Judges all candidates in one way.
+@dataclass(frozen=True)
+class Round:
+    """What one way did in one round.
 
-    Returns:
-        Verdicts a second, the share of prompt tokens found in the cache, judgements by candidate.
+    Attributes:
+        rate: Verdicts a second.
+        cached: Share of the prompts' tokens that the server found in its cache.
+        labels: The likeliest label of each sample, or the status where there is none.
     """
+
+    rate: float
+    cached: float
+    labels: dict[str, str]
+
+
+def run_way(way: str, url: str, model: str, candidates: Sequence[Candidate], seed: int) -> Round:
+    """Judges all candidates in one way."""
     rubric = load_rubric("code_quality")
     order = list(candidates)
     if way != "ours":
@@ -104,10 +114,10 @@ def run_way(
             timeout_s=900,
             injection_threshold=None,
         )
-        judged = {each.candidate_ids[0]: each for each in judge.score_many(order)}
+        labels = {each.candidate_ids[0]: label(each) for each in judge.score_many(order)}
     seconds = time.monotonic() - began
     queries, found = (after - start for after, start in zip(hits(url), before, strict=True))
-    return len(judged) / seconds, found / queries if queries else 0.0, judged
+    return Round(len(labels) / seconds, found / queries if queries else 0.0, labels)
 
 
 def label(judgement: Judgement) -> str:
@@ -130,9 +140,7 @@ def main() -> None:
     folder = resolve_model(options.model)
     print_machine()
     print(f"{len(candidates)} samples of {len({c.task for c in candidates})} problems")
-    rates: dict[str, list[float]] = defaultdict(list)
-    shares: dict[str, list[float]] = defaultdict(list)
-    labels: dict[str, dict[str, Judgement]] = {}
+    rounds: dict[str, list[Round]] = defaultdict(list)
     settings = ServingSettings(max_num_seqs=CONCURRENCY, kv_cache_gib=2.0)
     with (
         tempfile.TemporaryDirectory() as logs,
@@ -144,37 +152,60 @@ def main() -> None:
         for number in range(options.rounds):
             for way in ("one at a time", "concurrent", "ours"):
                 chosen = candidates[: options.alone] if way == "one at a time" else candidates
-                rate, share, judged = run_way(way, url, model, chosen, number)
-                rates[way].append(rate)
-                shares[way].append(share)
-                labels[way] = judged
-                print(f"round {number + 1}, {way}: {rate:.3f}/s, {share:.0%} cached", flush=True)
-    medians = {way: statistics.median(each) for way, each in rates.items()}
+                done = run_way(way, url, model, chosen, number)
+                rounds[way].append(done)
+                print(
+                    f"round {number + 1}, {way}: {done.rate:.3f}/s, {done.cached:.0%} cached",
+                    flush=True,
+                )
+            if options.json:
+                options.json.write_text(json.dumps(as_plain(rounds), indent=2) + "\n")
+    show(rounds)
+
+
+def as_plain(rounds: Mapping[str, Sequence[Round]]) -> dict[str, Any]:
+    """Returns what was measured so far."""
+    return {
+        "verdicts_per_s": {way: [each.rate for each in done] for way, done in rounds.items()},
+        "cached_share": {way: [each.cached for each in done] for way, done in rounds.items()},
+        "equal_labels": agreements(rounds["ours"], rounds["concurrent"]),
+        "equal_labels_of_two_concurrent_rounds": agreements(
+            rounds["concurrent"], rounds["concurrent"][1:]
+        ),
+        "machine": machine(),
+    }
+
+
+def agreements(some: Sequence[Round], others: Sequence[Round]) -> list[float]:
+    """Returns for each round of one way and of the other the share of samples of one label."""
+    return [
+        statistics.mean(one.labels[key] == other.labels[key] for key in one.labels)
+        for one, other in zip(some, others, strict=False)
+    ]
+
+
+def show(rounds: Mapping[str, Sequence[Round]]) -> None:
+    """Prints the table."""
+    medians = {way: statistics.median(each.rate for each in done) for way, done in rounds.items()}
     print_table(
         ("way", "verdicts a second", "rounds", "prompt tokens cached", "ours is faster by"),
         [
             (
                 way,
                 f"{medians[way]:.2f}",
-                ", ".join(f"{rate:.2f}" for rate in each),
-                f"{statistics.median(shares[way]):.0%}",
+                ", ".join(f"{each.rate:.2f}" for each in done),
+                f"{statistics.median(each.cached for each in done):.0%}",
                 f"{medians['ours'] / medians[way]:.2f}",
             )
-            for way, each in rates.items()
+            for way, done in rounds.items()
         ],
     )
-    same = [
-        label(labels["ours"][key]) == label(labels["concurrent"][key]) for key in labels["ours"]
-    ]
-    print(f"labels of ours and of the concurrent way are equal for {sum(same)} of {len(same)}")
-    if options.json:
-        found = {
-            "verdicts_per_s": rates,
-            "cached_share": shares,
-            "equal_labels": sum(same) / len(same),
-            "machine": machine(),
-        }
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    plain = as_plain(rounds)
+    print(
+        "samples of one label, round by round: ours and concurrent "
+        f"{plain['equal_labels']}, concurrent and the next round's concurrent "
+        f"{plain['equal_labels_of_two_concurrent_rounds']}"
+    )
 
 
 if __name__ == "__main__":

@@ -185,8 +185,8 @@ def sample_row(task: int, index: int, text: str) -> Row:
         "sum_logprob": -1.0,
         "policy": {"model": "m", "weights_sha": "w", "adapter_sha": None},
         "sampler": {
-            "temperature": 0.0,
-            "top_p": 1.0,
+            "temperature": 0.75,
+            "top_p": 0.5,
             "max_tokens": 9,
             "stop": [],
             "seed": 0,
@@ -226,7 +226,10 @@ def test_old_answers_are_scored_again_compared_and_exported(tmp_path: Path) -> N
     result = json.loads((before / "result.json").read_text())
     scored = result["benchmarks"]["held_out"]
     assert scored["outcomes"] == {"accepted": 1, "no_code": 1, "wrong_answer": 1}
-    assert scored["settings"]["limits"] == "cpu 4 to 4 s"
+    conditions = scored["settings"]
+    assert conditions["limits"] == "cpu 4 to 4 s"
+    drawn = [conditions[name] for name in ("temperature", "top_p", "samples", "seed")]
+    assert drawn == [0.75, 0.5, 1, None], "as they were drawn, which nobody has said here"
     assert result["model"]["model"] == "m"
     codes = {row["sample_id"]: row for row in read_shards(before / "samples")}
     assert codes["s0-0"]["code"] == "def f(x):\n    return 0"

@@ -91,10 +91,11 @@ def run(
         rows[_benchmark(row)].append(row)
     verdicts = {row["sample_id"]: row for row in read_shards(out.path / "verdicts")}
     scores = {}
+    seed = None if policy is None else context.seed  # of answers that were drawn elsewhere: unknown
     for benchmark in benchmarks:
         own = rows[benchmark.name]
         limits = {p.task["task_id"]: tasks[p.task["task_id"]].limits for p in benchmark.problems}
-        conditions = _conditions(settings, benchmark, own, limits, context.seed) | place
+        conditions = _conditions(benchmark, own, limits, seed) | place
         scores[benchmark.name] = score(benchmark.name, own, verdicts, conditions)
         if benchmark.measure is not None:
             shares = benchmark.measure(own, verdicts)
@@ -322,16 +323,15 @@ def _benchmark(row: Row) -> str:
 
 
 def _conditions(
-    settings: EvalSettings,
-    benchmark: Benchmark,
-    samples: Sequence[Row],
-    limits: Mapping[str, Limits],
-    seed: int,
+    benchmark: Benchmark, samples: Sequence[Row], limits: Mapping[str, Limits], seed: int | None
 ) -> dict[str, Any]:
-    """Returns everything about the answers that can change a score."""
+    """Returns everything about the answers that can change a score, as they were drawn."""
 
-    def all_of(values: Iterable[Any]) -> str:
-        return ", ".join(sorted({str(value) for value in values}))
+    def all_of(values: Iterable[Any]) -> Any:
+        found = set(values)
+        return found.pop() if len(found) == 1 else ", ".join(sorted(map(str, found)))
+
+    answers = Counter(row["task_id"] for row in samples)
 
     longest = max(limit.cpu_s for limit in limits.values())
     return {
@@ -339,9 +339,9 @@ def _conditions(
         "template_sha": all_of(row["template_sha"] for row in samples),
         "stop": sorted({text for row in samples for text in row["sampler"]["stop"] or ()}),
         "extractor": all_of(row["extractor"] for row in samples),
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
-        "samples": settings.n,
+        "temperature": all_of(row["sampler"]["temperature"] for row in samples),
+        "top_p": all_of(row["sampler"]["top_p"] for row in samples),
+        "samples": max(answers.values(), default=0),
         "seed": seed,
         "max_tokens": max((row["sampler"]["max_tokens"] for row in samples), default=0),
         "engine": all_of(row["sampler"]["engine"] for row in samples),
