@@ -17,6 +17,7 @@ from align.settings import (
     DpoSettings,
     FimSettings,
     JudgeSettings,
+    MakeSettings,
     Settings,
     SftSettings,
 )
@@ -144,6 +145,14 @@ class _Compiler:
                 inputs[f"benchmark.{name}"] = self.table(f"{key}: {name}", name)
         return names
 
+    def make(self, settings: MakeSettings) -> None:
+        inputs: dict[str, Ref] = {
+            f"rows.{index}": self.table(f"make.rows[{index}]", source.path)
+            for index, source in enumerate(settings.rows)
+        }
+        title = "makes tasks with tests out of instructions"
+        self.add("make", "making", title, settings, inputs, self.sandbox)
+
     def data(self) -> None:
         data = self.recipe.data
         inputs: dict[str, Ref] = {}
@@ -151,6 +160,8 @@ class _Compiler:
             inputs[f"rows.{index}"] = self.table(f"data.rows[{index}]", source.path)
         for index, name in enumerate(data.tasks):
             inputs[f"tasks.{index}"] = self.table(f"data.tasks[{index}]", name)
+        if self.has("make"):
+            inputs[f"tasks.{len(data.tasks)}"] = Upstream("make", "tasks")
         against = self.against("data.decontaminate", data.decontaminate, inputs)
         settings = data.model_copy(update={"decontaminate": against})
         self.add("data", "data", "reads, cleans, mixes, splits", settings, inputs)
@@ -173,7 +184,7 @@ class _Compiler:
         self.policy = Upstream(f"sft.{name}", "model")
 
     def sample(self, name: str, settings: Settings) -> None:
-        if not self.recipe.data.tasks:
+        if not self.recipe.data.tasks and not self.has("make"):
             raise RecipeError(f"data.tasks is empty, but sample.{name} needs tasks to sample from")
         inputs = {"model": self.policy, "tasks": Upstream("data", "tasks")}
         self.add(f"sample.{name}", "sampling", "samples the policy", settings, inputs, self.serving)
@@ -334,6 +345,8 @@ def compile_recipe(recipe: Recipe, base: Path) -> list[Instance]:
             "of this recipe has to be: leave the key out; a judge elsewhere is judge.endpoint"
         )
     plan = _Compiler(recipe, base)
+    if recipe.make:
+        plan.make(recipe.make)
     plan.data()
     plan.evaluate("start", plan.start)
     if sft.coarse:

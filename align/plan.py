@@ -25,6 +25,7 @@ from align.memory import (
     shape_of,
     training_bytes,
 )
+from align.pipeline import External
 from align.precision import compute_dtype
 from align.settings import (
     DpoSettings,
@@ -105,7 +106,13 @@ def _count(run: Run, kind: str) -> int:
     if manifest:
         return int(manifest["counts"].get(kind, 0))
     data = next(i for i in run.instances if i.id == "data")
-    paths = [path for name, path in run.inputs(data).items() if name.startswith(f"{kind}.")]
+    # A table that the run itself is to make is not there yet.
+    paths = [
+        path
+        for name, path in run.inputs(data).items()
+        if name.startswith(f"{kind}.")
+        and (path.exists() or isinstance(data.inputs[name], External))
+    ]
     if kind == "rows":
         sources = zip(paths, run.recipe.data.rows, strict=True)
         tables = [

@@ -23,6 +23,7 @@ from align.settings import (
     ExportSettings,
     FimSettings,
     JudgeSettings,
+    MakeSettings,
     PairSettings,
     Positive,
     ReportSettings,
@@ -75,6 +76,9 @@ class Recipe(Settings):
     shards: ShardSettings = ShardSettings()
     sandbox: SandboxSettings = Field(default_factory=SandboxSettings)
     serving: ServingSettings = ServingSettings()
+    make: MakeSettings | None = Field(
+        default=None, description="tasks that are made beside those of `data.tasks`"
+    )
     data: DataSettings
     fim: FimSettings | None = None
     sft: SftStages = SftStages()
@@ -263,7 +267,7 @@ def check_files(recipe: Recipe, base: Path) -> None:
     Raises:
         RecipeError: Names the key and the file.
     """
-    named = {f"data.{key}": names for key, names in _tables(recipe).items()}
+    named = _tables(recipe)
     if recipe.fim:
         named["fim.decontaminate"] = recipe.fim.decontaminate
     if recipe.pair.common:
@@ -330,11 +334,12 @@ def _check_eval(recipe: Recipe) -> None:
 
 
 def _tables(recipe: Recipe) -> dict[str, list[str]]:
-    data = recipe.data
+    data, make = recipe.data, recipe.make
     return {
-        "rows": [source.path for source in data.rows],
-        "tasks": data.tasks,
-        "decontaminate": data.decontaminate,
+        "make.rows": [source.path for source in make.rows] if make else [],
+        "data.rows": [source.path for source in data.rows],
+        "data.tasks": data.tasks,
+        "data.decontaminate": data.decontaminate,
     }
 
 

@@ -11,12 +11,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from align.alone import table_path
+from align.alone import do_stage, settings_of, table_path
 from align.context import console
 from align.errors import ArtifactError
 from align.recipe import parse_settings
-from align.settings import SandboxSettings
-from align.verbs import EngineOption, IsolationOption, WorkersOption
+from align.settings import MakeSettings, SandboxSettings
+from align.verbs import EngineOption, IsolationOption, SetOption, WorkersOption
 
 if TYPE_CHECKING:
     from align.checking import Checked
@@ -31,7 +31,9 @@ sandbox_app = typer.Typer(
         "built by themselves on first use."
     ),
 )
-tasks_app = typer.Typer(no_args_is_help=True, help="Check tasks before samples are judged by them.")
+tasks_app = typer.Typer(
+    no_args_is_help=True, help="Make tasks, and check them before samples are judged by them."
+)
 
 BuildEngineOption = Annotated[
     str,
@@ -163,6 +165,32 @@ def _table(systems: list[System]) -> Table:
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:.0f} MiB"
+
+
+@tasks_app.command("make")
+def make(
+    rows: Annotated[list[str], typer.Option(help="Instruction rows; may be given again.")],
+    out: Annotated[Path, typer.Option("--out", help="X.parquet, X.jsonl, or a folder.")],
+    engine: EngineOption = "auto",
+    isolation: IsolationOption = None,
+    workers: WorkersOption = 2,
+    overrides: SetOption = None,
+) -> None:
+    """Makes tasks with tests out of instructions that are answered by a Python function.
+
+    The function runs in the sandbox on the inputs of its own example and on others of their kind;
+    what it returns is expected from then on. Tests are the calls that tell the most mutants of it,
+    and a task whose tests tell too few is left out. Decontaminate what you made before you train:
+    `align data --tasks` does.
+
+    Example: align tasks make --rows code_alpaca.json --out tasks.parquet
+    """
+    settings: MakeSettings = settings_of(MakeSettings, {"rows": rows}, overrides)
+    box = parse_settings(
+        SandboxSettings, {"engine": engine, "isolation": isolation, "workers": workers}, "option"
+    )
+    inputs = {f"rows.{i}": table_path(source.path) for i, source in enumerate(settings.rows)}
+    do_stage("making", settings, inputs, out, table="tasks", sandbox=box)
 
 
 @tasks_app.command("check")

@@ -7,6 +7,7 @@ answer. Imports nothing of ``align`` or ``judges``.
 from sandbox.check import TaskReport, check_task, check_tasks
 from sandbox.doctor import Proof, doctor
 from sandbox.errors import SandboxError, TaskError
+from sandbox.grade import Called
 from sandbox.limits import Limits
 from sandbox.opening import ensure_image
 from sandbox.runner import Sandbox
@@ -14,6 +15,7 @@ from sandbox.task import Task, parse_task
 from sandbox.verdict import Outcome, Output, TestResult, Verdict
 
 __all__ = [
+    "Called",
     "Limits",
     "Outcome",
     "Output",

@@ -237,7 +237,49 @@ def judged(task: Task, index: int, report: Mapping[str, Any]) -> dict[str, Any]:
     """Judge one test's report as it comes: all values of a run together may fill the memory."""
     if index >= _of(task).count:
         raise protocol.ProtocolError("the slot reported more tests than there are")
-    return {"status": report["status"], "result": _result(task, index, report)}
+    result = _result(task, index, report)
+    return {"status": report["status"], "result": result, "wall_ms": result.wall_ms}
+
+
+@dataclasses.dataclass(frozen=True)
+class Called:
+    """What one call of a program's function did.
+
+    Attributes:
+        status: ``value``, or the status of a test that returned none (``raised``, ``time_limit``).
+        value: what it returned, in the tagged encoding.
+        detail: why it returned nothing.
+        cpu_ms: CPU time that it took.
+    """
+
+    status: str
+    value: Any = None
+    detail: str = ""
+    cpu_ms: float = 0.0
+
+
+def called(count: int, reply: Mapping[str, Any]) -> tuple[Called, ...]:
+    """Return what the calls of a job did.
+
+    Raises:
+        ProtocolError: the reply is not one report for each call.
+    """
+    reports = reply["tests"]
+    if len(reports) != count:
+        raise protocol.ProtocolError("the slot did not report every call exactly once")
+    return tuple(map(_one_call, reports))
+
+
+def _one_call(report: Mapping[str, Any]) -> Called:
+    status, detail = str(report["status"]), str(report.get("detail", ""))
+    value = report.get("value") if status == "value" else None
+    try:
+        values.decode(value)
+    except protocol.ProtocolError as error:
+        status, value, detail = "tampered", None, str(error)
+    except values.Uncrossable as error:
+        status, value, detail = "uncrossable", None, str(error)
+    return Called(status, value, detail, float(report.get("cpu_ms", 0.0)))
 
 
 def uncrossable(reply: Mapping[str, Any]) -> bool:

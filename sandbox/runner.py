@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
@@ -15,15 +22,26 @@ from sandbox import protocol
 from sandbox.batch import Batch, run_all
 from sandbox.engines.base import CONTAINER
 from sandbox.errors import SandboxError, SlotBroken, TaskError
-from sandbox.grade import Place, grade, judged, make_job, plain_verdict, stub, uncrossable
+from sandbox.grade import (
+    Called,
+    Place,
+    called,
+    grade,
+    judged,
+    make_job,
+    plain_verdict,
+    stub,
+    uncrossable,
+)
 from sandbox.limits import Limits
 from sandbox.metrics import Metrics
 from sandbox.opening import open_engine
 from sandbox.pool import Lanes, Pool
-from sandbox.task import Task
+from sandbox.task import Task, parse_task
 from sandbox.verdict import Outcome, Verdict
 
 K = TypeVar("K")
+R = TypeVar("R")
 
 CONFIRM_FACTOR = 1.5
 _TRIES = 3
@@ -116,8 +134,6 @@ class Sandbox:
 
     def _prove(self) -> None:
         """Run one program, so that a level that doesn't hold here is an error and not a verdict."""
-        from sandbox.task import parse_task
-
         cases = [{"args": [2], "expected": 3}]
         row = {"task_id": "probe", "entry_point": "f", "tests": {"kind": "calls", "cases": cases}}
         probe = parse_task(row)
@@ -238,15 +254,29 @@ class Sandbox:
     def _once(self, task: Task, code: str, limits: Limits, strength: str) -> tuple[Verdict, bool]:
         """Run on a slot, or another if it breaks; also says whether a value could not cross."""
         job = make_job(task, code, limits, weak=strength == "weak")
+
+        def read(reply: dict[str, Any]) -> tuple[Verdict, bool]:
+            verdict = grade(task, code, reply, limits, self._place, strength)
+            return verdict, uncrossable(reply)
+
+        return self._reply(job, partial(judged, task), read)
+
+    def _reply(
+        self,
+        job: dict[str, Any],
+        keep: Callable[[int, Any], Any],
+        read: Callable[[dict[str, Any]], R],
+    ) -> R:
+        """Return what ``read`` makes of a slot's reply to a job; a slot that breaks is replaced."""
         fault = ""
         for turn in range(_TRIES):
             asked = time.monotonic()
             slot = self._pool.get(fresh=turn > 0)
             began = time.monotonic()
             try:
-                reply = slot.call(job, partial(judged, task))
+                reply = slot.call(job, keep)
                 ended = time.monotonic()
-                verdict = grade(task, code, reply, limits, self._place, strength)
+                found = read(reply)
             except (SlotBroken, protocol.ProtocolError) as error:
                 self._pool.destroy(slot)
                 self.metrics.broke()
@@ -256,9 +286,9 @@ class Sandbox:
                 self._pool.destroy(slot)
                 raise
             self._give_back(slot)
-            tests_s = sum(test.wall_ms for test in verdict.tests) / 1000
+            tests_s = sum(float(report.get("wall_ms", 0.0)) for report in reply["tests"]) / 1000
             self.metrics.ran(began - asked, ended - began, tests_s)
-            return verdict, uncrossable(reply)
+            return found
         raise _InfraFault(f"{_TRIES} slots broke; the last: {fault}")
 
     def _give_back(self, slot: Any) -> None:
@@ -268,6 +298,41 @@ class Sandbox:
             )  # at this level the container itself is what a run has to itself
         else:
             self._pool.put(slot)
+
+    # --------------------------------------------------------------------------------- calls
+
+    def call(
+        self,
+        code: str,
+        entry_point: str,
+        arguments: Sequence[Sequence[Any]],
+        limits: Limits | None = None,
+    ) -> tuple[Called, ...]:
+        """Call a function of a program with each of several lists of arguments, in this order.
+
+        Nothing is judged here: a test is made from what a program that is trusted to be right
+        returns. The program is loaded once, and again after a call that ended it; behind two such
+        calls the others are not made. Safe to call from many threads.
+
+        Args:
+            code: the whole program.
+            entry_point: the function.
+            arguments: of each call, its positional arguments in the tagged encoding.
+            limits: of each call.
+
+        Raises:
+            TaskError: a value is not in the tagged encoding.
+            SandboxError: no slot can be started, or infrastructure fails.
+        """
+        cases = [{"args": list(each), "expected": None} for each in arguments]
+        tests = {"kind": "calls", "cases": cases}
+        task = parse_task({"task_id": "call", "entry_point": entry_point, "tests": tests})
+        job = make_job(task, code, limits or task.limits)
+        try:
+            with self._lanes.shared():
+                return self._reply(job, lambda _, report: report, partial(called, len(cases)))
+        except _InfraFault as fault:
+            raise SandboxError(str(fault)) from None
 
     # ------------------------------------------------------------------------------- standing
 

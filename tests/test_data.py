@@ -141,6 +141,20 @@ def test_the_split_is_by_problem_and_stable(
     assert {name for name in held} <= {row["task_id"] for row in table(again, "held_out")}
 
 
+def test_tasks_to_train_on_are_asked_in_both_forms_where_wanted(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    tasks = [task(f"t{n}") for n in range(12)]
+    path = write(tmp_path / "tasks.jsonl", tasks)
+    summary = stage(output, context, None, path, held_out=0.5, function_form=True)
+    held = {row["task_id"] for row in table(output, "held_out")}
+    trained = {row["task_id"] for row in table(output, "tasks")}
+    plain = {row["task_id"] for row in tasks} - held
+    assert 0 < len(held) < 12
+    assert trained == plain | {f"{name}/function" for name in plain}
+    assert summary.counts["tasks"] == 2 * len(plain)
+
+
 def test_a_copied_benchmark_problem_is_taken_out_of_rows_and_tasks(
     tmp_path: Path, output: Output, context: RecordingContext
 ) -> None:

@@ -185,6 +185,19 @@ def compiled(folder: Path, text: str, *overrides: str) -> dict[str, Instance]:
     return {each.id: each for each in compile_recipe(recipe, folder)}
 
 
+def test_tasks_that_are_made_are_cleaned_beside_those_that_are_given(tmp_path: Path) -> None:
+    text = "make: {rows: [general.jsonl]}\nsft: {fine: {}}\n"
+    stages = compiled(tmp_path, text)
+    assert list(stages)[:3] == ["make", "data", "sample.fine"]
+    assert stages["data"].inputs["tasks.1"] == Upstream("make", "tasks")
+    assert isinstance(stages["data"].inputs["tasks.0"], External)
+    alone = compiled(tmp_path, text, "data.tasks=[]")
+    assert alone["data"].inputs["tasks.0"] == Upstream("make", "tasks")
+    recipe = load_recipe(tmp_path / "recipe.yaml", ["make.rows=[none.jsonl]"])
+    with pytest.raises(RecipeError, match=r"make\.rows\[0\] = none\.jsonl: no such file"):
+        check_files(recipe, tmp_path)
+
+
 def test_each_round_starts_where_the_last_one_ended(tmp_path: Path) -> None:
     text = "dpo: {}\nrounds: 3\neval: {}\nexport: {}\n"
     stages = compiled(tmp_path, text)

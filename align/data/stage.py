@@ -41,9 +41,8 @@ def run(
             out.table("tasks", schemas.TASK, "task_id") as train,
             out.table("held_out", schemas.TASK, "task_id") as held,
         ):
-            writers, share = (train, held), settings.held_out
             tables = _named(inputs, "tasks")
-            kept_out = split_tasks(tables, share, context.seed, writers, index, dropped)
+            kept_out = split_tasks(tables, settings, context.seed, (train, held), index, dropped)
         for task in kept_out:
             index.add_problem("held_out", task["task_id"], task)
         with (
@@ -56,8 +55,8 @@ def run(
     if settings.rows and not rows.rows:
         names = ", ".join(source.path for source in settings.rows)
         raise InputError(f"no usable row in {names}: {dropped.first()}")
-    if settings.tasks and not train.rows:
-        raise InputError(f"no usable task in {', '.join(settings.tasks)}: {dropped.first()}")
+    if tables and not train.rows:
+        raise InputError(f"no usable task in {', '.join(map(str, tables))}: {dropped.first()}")
     hashes = [table.content_sha() for table in (rows, train, held)]
     return Summary(
         content_sha=sha256_text(canonical_json(hashes)),

@@ -12,23 +12,25 @@ from align import rows as schemas
 from align.artifacts import Row, TableWriter, canonical_json
 from align.data.decontaminate import BenchmarkIndex
 from align.data.dropped import Dropped
+from align.data.function_form import function_form
 from align.data.sides import sides_of
 from align.errors import InputError
 from align.mbpp import as_task
 from align.row_checks import text_fault
+from align.settings import DataSettings
 from align.tables import read_rows
 from sandbox import TaskError, parse_task
 
 
 def split_tasks(
     tables: Iterable[Path],
-    held_out: float,
+    settings: DataSettings,
     seed: int,
     writers: tuple[TableWriter, TableWriter],
     index: BenchmarkIndex,
     dropped: Dropped,
 ) -> list[Row]:
-    """Writes tasks to train on and tasks held out, and returns the latter.
+    """Writes tasks to train on, in both forms where asked, and tasks held out; returns the latter.
 
     Raises:
         InputError: Two tasks share an id.
@@ -63,13 +65,17 @@ def split_tasks(
                 dropped.add_contaminated(str(table), place, hits)
                 continue
             digest = hashlib.sha256(f"{seed}:{task.task_id}".encode()).digest()
-            held = int.from_bytes(digest[:8], "big") < held_out * 2**64
+            held = int.from_bytes(digest[:8], "big") < settings.held_out * 2**64
             writer = writers[1] if held else writers[0]
             built["split"] = "held_out" if held else "train"
-            if task.task_id not in writer.done:
-                writer.add(built)
+            asked = [built]
             if held:
                 kept_out.append(built)
+            elif settings.function_form and (other := function_form(built)):
+                asked.append(other)
+            for each in asked:
+                if each["task_id"] not in writer.done:
+                    writer.add(each)
     return kept_out
 
 

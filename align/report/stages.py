@@ -15,6 +15,7 @@ from align.manifest import read_identity, read_manifest
 
 #: The instances of a full run in their order; others stand behind them in the order they ended.
 STAGES = (
+    "make",
     "data",
     "eval.start",
     "sft.coarse",

@@ -8,6 +8,7 @@ from align.settings.data import (
     FimLevel,
     FimSettings,
     FimWrapper,
+    MakeSettings,
     QualitySettings,
     RowSource,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "FimWrapper",
     "JudgeSettings",
     "LoraSettings",
+    "MakeSettings",
     "PairSettings",
     "Positive",
     "PreferenceLoss",

@@ -44,6 +44,23 @@ class RowSource(Settings):
         return {"path": value} if isinstance(value, str) else value
 
 
+class MakeSettings(Settings):
+    """Tasks with tests out of instructions that are answered by a Python function."""
+
+    rows: list[RowSource] = Field(description="tables of instruction rows")
+    tests: Positive = Field(default=8, description="calls that a task is tested by, at the most")
+    min_tests: Positive = Field(default=3, description="tasks with fewer are left out")
+    inputs: Positive = Field(
+        default=32, description="inputs that are tried: the example's, and others of its kind"
+    )
+    mutants: Positive = Field(
+        default=12, description="wrong programs that are made of the answer, to try the tests on"
+    )
+    min_told: Share = Field(
+        default=0.7, description="share of the wrong programs that the tests must tell"
+    )
+
+
 class QualitySettings(Settings):
     """A filter by the rows' checklist scores."""
 
@@ -91,6 +108,11 @@ class DataSettings(Settings):
     )
     held_out: Share = Field(
         default=0.0, description="share of the tasks kept for evaluation, by problem"
+    )
+    function_form: bool = Field(
+        default=False,
+        description="ask each task to train on a second time: as a function to complete, its "
+        "docstring with an example",
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from short_tasks import asserts, calls, script
 
-from sandbox import Outcome, Sandbox, Task, TaskError, Verdict
+from sandbox import Limits, Outcome, Sandbox, Task, TaskError, Verdict
 
 PLUS = calls(([1, 2], 3), ([2, 2], 4))
 ADD = "def f(a, b):\n    return a + b\n"
@@ -167,3 +167,31 @@ def test_a_test_that_exits_or_prints_an_object_is_no_fault_of_ours(box: Sandbox)
     rude = "class P:\n    __str__ = lambda self: 'P' + 1\ndef f(a, b):\n    return P()\n"
     speaking = asserts("r = f(1, 2)\nassert r == 3, r")
     assert box.run(speaking, rude).outcome is Outcome.WRONG_ANSWER
+
+
+def test_calls_return_what_a_program_returns(box: Sandbox) -> None:
+    code = (
+        "import os\n"
+        "def f(x):\n"
+        "    if x == 3:\n        raise ValueError('no three')\n"
+        "    if x == 4:\n        os._exit(0)\n"
+        "    if x == 5:\n        return object()\n"
+        "    if x == 6:\n        while True: pass\n"
+        "    return (x, {x})\n"
+    )
+    arguments = [[n] for n in (1, 3, 4, 5, 6, 2)]
+    made = box.call(code, "f", arguments, Limits(cpu_s=0.5))
+    assert [each.status for each in made] == [
+        *("value", "raised", "died", "uncrossable", "time_limit", "value")
+    ]
+    assert made[0].value == {"$tuple": [1, {"$set": [1]}]}
+    assert made[-1].value == {"$tuple": [2, {"$set": [2]}]}
+    assert "no three" in made[1].detail
+    assert made[4].value is None and made[4].cpu_ms >= 500
+    assert [each.status for each in box.call("def f(:", "f", [[1], [2]])] == ["compile_error"] * 2
+    assert box.call("x = 1", "f", [[1]])[0].status != "value"
+    endless = box.call("def f(x):\n    while True: pass\n", "f", [[n] for n in range(9)])
+    assert {each.status for each in endless} == {"time_limit"}
+    assert sum(each.cpu_ms > 0 for each in endless) == 2, "behind two of them none is made"
+    with pytest.raises(TaskError, match="args"):
+        box.call(code, "f", [[{"$what": 1}]])

@@ -1,0 +1,206 @@
+"""From an instruction and its answer to a function that can be asked for and called.
+
+Text alone decides here; nothing is run.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from align.sampling.extract import extract_code, parse
+
+#: Most calls that are taken from one answer's example.
+_MOST_CALLS = 4
+#: Requests about code that somebody else wrote: an answer says nothing of what is asked for.
+_ABOUT_CODE = re.compile(
+    r"\bdef \w+\(|\bclass \w+|```|\bimport \w+|^\s*(?:for|while|if) .*:\s*$", re.M
+)
+#: What makes two runs differ, or reaches out of the program.
+_IMPURE = frozenset(
+    {"input", "open", "print", "exec", "eval", "exit", "quit", "id", "hash", "globals", "locals"}
+)
+_IMPURE_MODULES = frozenset(
+    {"random", "secrets", "time", "datetime", "os", "sys", "subprocess", "socket", "threading"}
+    | {"requests", "urllib", "http", "sqlite3", "uuid", "tempfile", "pathlib", "shutil", "asyncio"}
+)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function that an instruction asks for.
+
+    Attributes:
+        name: Its name.
+        code: It, and what it needs of the answer: imports and constants.
+        calls: Arguments of the calls that the answer shows, as plain values.
+    """
+
+    name: str
+    code: str
+    calls: Sequence[Sequence[Any]]
+
+
+class Unfit(Exception):
+    """A row that no task can be made of.
+
+    Attributes:
+        kind: Why, as it is counted.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        """Says why, in a word to count by and in words to read."""
+        super().__init__(reason)
+        self.kind = kind
+
+
+def read_function(question: str, answer: str) -> Function:
+    """Returns the function that answers a question.
+
+    Raises:
+        Unfit: There is none, several, or one that is not a function of its arguments alone.
+    """
+    if _ABOUT_CODE.search(question):
+        raise Unfit("about_code", "the request is about code that is there already")
+    code = extract_code(answer)
+    tree = parse(code) if code else None
+    if tree is None:
+        raise Unfit("no_function", "the answer holds no Python")
+    function = _only_function(tree)
+    needed = _needed(tree, function)
+    if fault := _impure([*needed, function]):
+        raise Unfit("impure", f"{function.name}: {fault}")
+    calls = list(_example_calls(tree, function)) or list(_asked_calls(question, function))
+    if not calls:
+        raise Unfit("no_example", f"nothing shows {function.name} called with plain values")
+    body = [*needed, function]
+    return Function(function.name, "\n\n".join(map(ast.unparse, body)) + "\n", calls[:_MOST_CALLS])
+
+
+def _only_function(tree: ast.Module) -> ast.FunctionDef:
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    others = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.AsyncFunctionDef)]
+    if len(functions) != 1 or others:
+        raise Unfit("no_function", "the answer defines no function, or more than one thing")
+    (function,) = functions
+    arguments = function.args
+    if not arguments.args or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
+        raise Unfit("no_function", f"{function.name} has no parameters, or not plain ones")
+    if function.decorator_list:
+        raise Unfit("no_function", f"{function.name} is decorated")
+    returned = [node.value for node in _own(function) if isinstance(node, ast.Return)]
+    if not any(value is not None for value in returned):
+        raise Unfit("no_function", f"{function.name} returns nothing")
+    if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in _own(function)):
+        raise Unfit("no_function", f"{function.name} is a generator")
+    return function
+
+
+def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """Yields the nodes of a function's body, without those of functions in it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _needed(tree: ast.Module, function: ast.FunctionDef) -> list[ast.stmt]:
+    """Returns imports and constants at the top that the function uses."""
+    used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+    kept: list[ast.stmt] = []
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound = {(each.asname or each.name).partition(".")[0] for each in node.names}
+        elif isinstance(node, ast.Assign) and _literal(node.value) is not None:
+            bound = {each.id for each in node.targets if isinstance(each, ast.Name)}
+        else:
+            continue
+        if bound & used - {argument.arg for argument in function.args.args}:
+            kept.append(node)
+    return kept
+
+
+def _impure(nodes: Sequence[ast.stmt]) -> str:
+    """Returns why what these statements do is more than a value of their arguments, or nothing."""
+    for node in (each for statement in nodes for each in ast.walk(statement)):
+        if isinstance(node, ast.Name) and node.id in _IMPURE:
+            return f"it uses {node.id}"
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            return "it changes names outside of it"
+        modules: list[str] = []
+        if isinstance(node, ast.Import):
+            modules = [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+        for module in modules:
+            if module.partition(".")[0] in _IMPURE_MODULES:
+                return f"it imports {module}"
+    return ""
+
+
+def _example_calls(tree: ast.Module, function: ast.FunctionDef) -> Iterator[list[Any]]:
+    """Yields the arguments of calls outside the function, where all of them are plain values."""
+    constants: dict[str, ast.expr] = {}
+    names = [argument.arg for argument in function.args.args]
+    for statement in tree.body:
+        if statement is function:
+            continue
+        for node in ast.walk(statement):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == function.name
+                and (arguments := _arguments(node, names, constants)) is not None
+            ):
+                yield arguments
+        if isinstance(statement, ast.Assign):
+            for target in statement.targets:
+                if isinstance(target, ast.Name):
+                    constants[target.id] = statement.value
+
+
+def _asked_calls(question: str, function: ast.FunctionDef) -> Iterator[list[Any]]:
+    """Yields the arguments that a question ends with, such as `[1, 2, 3], 2` or `text = 'abc'`."""
+    tree = parse(f"{function.name}({question.strip().rpartition(chr(10) * 2)[2]})")
+    node = tree.body[0].value if tree and isinstance(tree.body[0], ast.Expr) else None
+    if not isinstance(node, ast.Call) or "\n\n" not in question.strip():
+        return
+    names = [argument.arg for argument in function.args.args]
+    if len(node.keywords) == len(names) == 1:
+        node.keywords[0].arg = names[0]  # whatever the question calls it
+    arguments = _arguments(node, names, {})
+    if arguments is not None:
+        yield arguments
+
+
+def _arguments(
+    call: ast.Call, names: Sequence[str], constants: dict[str, ast.expr]
+) -> list[Any] | None:
+    """Returns a call's arguments by position, None where one is no plain value."""
+    given = dict(zip(names, call.args, strict=False))
+    given |= {each.arg: each.value for each in call.keywords if each.arg}
+    if len(call.args) > len(names) or any(each.arg is None for each in call.keywords):
+        return None
+    found = []
+    for name in names[: len(given)]:
+        if name not in given:
+            return None  # one in the middle is left to its default
+        node = given[name]
+        boxed = _literal(constants.get(node.id, node) if isinstance(node, ast.Name) else node)
+        if boxed is None:
+            return None
+        found.append(boxed[0])
+    return found or None
+
+
+def _literal(node: ast.expr) -> tuple[Any] | None:
+    """Returns the value of a literal, in a tuple of one; None where it is none."""
+    try:
+        return (ast.literal_eval(node),)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
