@@ -4,10 +4,10 @@ The untrusted process returns values, never verdicts; an infrastructure fault is
 answer. Imports nothing of ``align`` or ``judges``.
 """
 
+from sandbox.calls import Called
 from sandbox.check import TaskReport, check_task, check_tasks
 from sandbox.doctor import Proof, doctor
 from sandbox.errors import SandboxError, TaskError
-from sandbox.grade import Called
 from sandbox.limits import Limits
 from sandbox.opening import ensure_image
 from sandbox.runner import Sandbox

@@ -241,47 +241,6 @@ def judged(task: Task, index: int, report: Mapping[str, Any]) -> dict[str, Any]:
     return {"status": report["status"], "result": result, "wall_ms": result.wall_ms}
 
 
-@dataclasses.dataclass(frozen=True)
-class Called:
-    """What one call of a program's function did.
-
-    Attributes:
-        status: ``value``, or the status of a test that returned none (``raised``, ``time_limit``).
-        value: what it returned, in the tagged encoding.
-        detail: why it returned nothing.
-        cpu_ms: CPU time that it took.
-    """
-
-    status: str
-    value: Any = None
-    detail: str = ""
-    cpu_ms: float = 0.0
-
-
-def called(count: int, reply: Mapping[str, Any]) -> tuple[Called, ...]:
-    """Return what the calls of a job did.
-
-    Raises:
-        ProtocolError: the reply is not one report for each call.
-    """
-    reports = reply["tests"]
-    if len(reports) != count:
-        raise protocol.ProtocolError("the slot did not report every call exactly once")
-    return tuple(map(_one_call, reports))
-
-
-def _one_call(report: Mapping[str, Any]) -> Called:
-    status, detail = str(report["status"]), str(report.get("detail", ""))
-    value = report.get("value") if status == "value" else None
-    try:
-        values.decode(value)
-    except protocol.ProtocolError as error:
-        status, value, detail = "tampered", None, str(error)
-    except values.Uncrossable as error:
-        status, value, detail = "uncrossable", None, str(error)
-    return Called(status, value, detail, float(report.get("cpu_ms", 0.0)))
-
-
 def uncrossable(reply: Mapping[str, Any]) -> bool:
     """Whether some value had no plain form, so that the program can't be tested from outside."""
     return any(report.get("status") == "uncrossable" for report in reply["tests"])
@@ -301,9 +260,12 @@ def _result(task: Task, index: int, report: Mapping[str, Any]) -> TestResult:
     else:
         raise protocol.ProtocolError(f"an unknown status {status!r}")
     cpu, wall = float(report.get("cpu_ms", 0.0)), float(report.get("wall_ms", 0.0))
-    # A lone surrogate in a message would break every table it is written to.
-    detail = detail.encode("utf-8", "backslashreplace").decode("utf-8")
-    return TestResult(index, outcome, detail, cpu, wall)
+    return TestResult(index, outcome, clean(detail), cpu, wall)
+
+
+def clean(detail: str) -> str:
+    """Half a character in a message would break every table it is written to."""
+    return detail.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _compare_value(task: Task, index: int, wire: Any) -> tuple[Outcome, str]:

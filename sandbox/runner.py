@@ -20,19 +20,10 @@ from typing import Any, TypeVar
 
 from sandbox import protocol
 from sandbox.batch import Batch, run_all
+from sandbox.calls import Called, calls_job, keep_call, read_calls
 from sandbox.engines.base import CONTAINER
 from sandbox.errors import SandboxError, SlotBroken, TaskError
-from sandbox.grade import (
-    Called,
-    Place,
-    called,
-    grade,
-    judged,
-    make_job,
-    plain_verdict,
-    stub,
-    uncrossable,
-)
+from sandbox.grade import Place, grade, judged, make_job, plain_verdict, stub, uncrossable
 from sandbox.limits import Limits
 from sandbox.metrics import Metrics
 from sandbox.opening import open_engine
@@ -194,7 +185,10 @@ class Sandbox:
         finally:
             with self._lock:
                 del self._flights[key]
-        return self._count(mine.result())
+        verdict = mine.result()
+        self.metrics.verdict(verdict.outcome)
+        self._count(verdict.outcome is Outcome.INFRA_ERROR, verdict.detail)
+        return verdict
 
     def _repeated(self, task: Task, code: str | None, repeat: int) -> Verdict:
         first = self._verdict(task, code)
@@ -227,18 +221,17 @@ class Sandbox:
         except _InfraFault as fault:
             return plain(Outcome.INFRA_ERROR, detail=str(fault), strength=strength)
 
-    def _count(self, verdict: Verdict) -> Verdict:
-        self.metrics.verdict(verdict.outcome)
+    def _count(self, failed: bool, detail: str) -> None:
+        """Count a run, and whether infrastructure failed it; raises SandboxError for too many."""
         with self._lock:
             self._runs += 1
-            self._infra += verdict.outcome is Outcome.INFRA_ERROR
+            self._infra += failed
             runs, infra = self._runs, self._infra
         if infra >= _INFRA_MIN and infra > runs * _INFRA_SHARE:
             raise SandboxError(
                 f"{infra} of {runs} runs failed for reasons of the sandbox's own, more than 1%;"
-                f" the last: {verdict.detail or 'earlier'}. Run `python -m sandbox doctor`"
+                f" the last: {detail or 'earlier'}. Run `python -m sandbox doctor`"
             )
-        return verdict
 
     def _confirmed(self, task: Task, code: str, strength: str) -> Verdict:
         with self._lanes.shared():
@@ -320,19 +313,23 @@ class Sandbox:
             arguments: of each call, its positional arguments in the tagged encoding.
             limits: of each call.
 
+        Returns:
+            What became of each. Where infrastructure failed all have the status ``infra_error``.
+
         Raises:
             TaskError: a value is not in the tagged encoding.
-            SandboxError: no slot can be started, or infrastructure fails.
+            SandboxError: no slot can be started, or infrastructure fails too often.
         """
-        cases = [{"args": list(each), "expected": None} for each in arguments]
-        tests = {"kind": "calls", "cases": cases}
-        task = parse_task({"task_id": "call", "entry_point": entry_point, "tests": tests})
-        job = make_job(task, code, limits or task.limits)
+        job = calls_job(code, entry_point, arguments, limits or Limits())
+        fault = ""
         try:
             with self._lanes.shared():
-                return self._reply(job, lambda _, report: report, partial(called, len(cases)))
-        except _InfraFault as fault:
-            raise SandboxError(str(fault)) from None
+                made = self._reply(job, keep_call, partial(read_calls, job))
+        except _InfraFault as error:
+            fault = str(error)
+            made = (Called("infra_error", detail=fault),) * len(arguments)
+        self._count(bool(fault), fault)
+        return made
 
     # ------------------------------------------------------------------------------- standing
 

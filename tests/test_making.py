@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from align.making.choosing import choose_calls
 from align.making.functions import Unfit, read_function
 from align.making.inputs import more_inputs, mutated
 from align.making.mutants import mutants
+from align.rows import TASK
 from align.settings import MakeSettings
 from align.stage import Output, Summary
 from sandbox import Sandbox, parse_task
@@ -101,12 +102,38 @@ def test_one_parameter_takes_what_the_question_names_otherwise() -> None:
         ("Count.", "n = 0\ndef f(x):\n    global n\n    n += x\n    return n\nf(1)", "impure"),
         ("Ask.", "def f(x):\n    return x\nf(int(input()))", "no_example"),
         ("Star.", "def f(x, y):\n    return x\nf(*[1, 2])", "no_example"),
+        ("A set.", "def f(x):\n    return x\nf({1, 2})", "no_example"),
+        ("Dots.\n\n[1, 2, ...]", "def f(x):\n    return x", "no_example"),
+        ("Data.", "stock = {'a': 1}\ndef f(x):\n    return x in stock\nf('a')", "hidden_data"),
+        ("Late.", "v = 'ae'\nv += 'AE'\ndef f(x):\n    return x in v\nf('a')", "hidden_data"),
+        ("Kept.", "seen = []\ndef f(x):\n    return seen + [x]\nf(1)", "hidden_data"),
     ],
 )
 def test_what_no_task_can_be_made_of_is_refused(question: str, answer: str, kind: str) -> None:
     with pytest.raises(Unfit) as unfit:
         read_function(question, answer)
     assert unfit.value.kind == kind
+
+
+def test_calls_take_as_many_arguments_as_the_one_that_is_shown() -> None:
+    answer = "def power(x, n=2):\n    return x ** n\npower(3)\npower(3, 4)\npower(5)"
+    assert read_function("Raise.", answer).calls == [[3], [5]]
+
+
+@pytest.mark.parametrize(
+    ("body", "unordered"),
+    [
+        ("return sorted(set(x))", False),
+        ("return len(set(x)) == len(x)", False),
+        ("return [e for e in x if e in {1, 2}]", False),
+        ("return list(set(x))", True),
+        ("return max(set(x), key=x.count)", True),
+        ("return [e for e in {*x}]", True),
+        ("return ''.join({e for e in x})", True),
+    ],
+)
+def test_what_rests_on_the_order_in_a_set_is_known(body: str, unordered: bool) -> None:
+    assert read_function("Go.", f"def f(x):\n    {body}\nf([1])").unordered is unordered
 
 
 VALUES = some.recursive(
@@ -127,12 +154,36 @@ def test_an_input_of_the_same_kind_keeps_what_must_not_change(value: Any, seed: 
         assert bool(other) == bool(value), "what is empty stays so, and what is not, too"
     if isinstance(value, list):
         assert {type(each) for each in other} <= {type(each) for each in value}
-        distinct = len(set(map(repr, value))) == len(value)
-        assert not distinct or len(set(map(repr, other))) == len(other)
-    if type(value) is int and value != 0:
+    if isinstance(value, tuple):
+        assert len(other) == len(value)
+    if type(value) in (int, float) and value != 0:
         assert (other > 0) == (value > 0) and other != 0
     if isinstance(value, str):
         assert set(other) <= set(value)
+
+
+@pytest.mark.parametrize(
+    ("call", "holds"),
+    [
+        (([1, 2, 3, 4, 5, 6], 4), lambda x, n: x == sorted(x)),
+        (([9, 7, 4],), lambda x: x == sorted(x, reverse=True)),
+        (([1, 3, 5], [2, 4, 6]), lambda a, b: [a, b] == [sorted(a), sorted(b)]),
+        (([3, 1, 2], [4, 6, 5]), lambda a, b: len(a) == len(b)),
+        (("karolin", "kathrin"), lambda a, b: len(a) == len(b)),
+        (([[1, 2], [4, 3]],), lambda m: len({len(row) for row in m}) == 1),
+        (([[1, 3], [2, 6], [8, 10]],), lambda m: all(row == sorted(row) for row in m)),
+        (([3, 1, 2],), lambda x: len(set(x)) == len(x)),
+        (("the quick brown fox",), lambda s: s == " ".join(s.split())),
+        ((100, 0.05), lambda n, rate: 0 <= rate <= 1),
+        (([{"a": 1, "b": 2}, {"a": 3, "b": 4}],), lambda r: all({*d} == {"a", "b"} for d in r)),
+        (({"name": "x", "age": 3},), lambda d: {*d} == {"name", "age"}),
+    ],
+)
+def test_inputs_keep_what_the_example_may_imply(call: Any, holds: Callable[..., bool]) -> None:
+    for seed in range(5):
+        made = more_inputs([call], 24, random.Random(seed))
+        assert len(made) > 4
+        assert all(holds(*each) for each in made)
 
 
 def test_inputs_are_made_from_the_examples_and_are_all_different() -> None:
@@ -165,11 +216,18 @@ def test_mutants_differ_in_one_place_each() -> None:
 
 def test_the_tests_are_the_calls_that_tell_the_most() -> None:
     failing = [frozenset({0, 1}), frozenset({2}), frozenset({2, 3}), frozenset({4}), frozenset()]
-    choice = choose_calls(failing, [0, 1, 2, 3, 4], 3)
+    returned = dict(enumerate("abcde"))
+    choice = choose_calls(failing, returned, 3)
     assert list(choice.calls) == [0, 2, 4]
     assert choice.told == pytest.approx(4 / 5)
-    assert list(choose_calls(failing, [1, 3], 8).calls) == [1, 3]
-    assert choose_calls([], [0, 1], 2).told == 0.0
+    assert list(choose_calls(failing, {1: "a", 3: "b"}, 8).calls) == [1, 3]
+    assert choose_calls([], {0: "a", 1: "b"}, 2).told == 0.0
+
+
+def test_a_program_of_one_value_fails_a_test() -> None:
+    failing = [frozenset(range(40))] * 3
+    returned = {at: "4" for at in range(40)} | {33: "5", 35: "6", 37: "6"}
+    assert list(choose_calls(failing, returned, 4).calls) == [0, 1, 33, 35]
 
 
 class SandboxContext(RecordingContext):
@@ -227,26 +285,90 @@ def test_a_task_is_made_whose_tests_refuse_what_is_wrong(tmp_path: Path) -> None
 @pytest.mark.engine
 def test_what_gives_no_good_tests_is_left_out_with_its_reason(tmp_path: Path) -> None:
     endless = "def wait(n):\n    while n > 3:\n        pass\n    return n\nwait(5)"
+    keeps = "def add(item, items=[]):\n    items.append(item)\n    return items\nadd('ab')"
+    half = "def half(x):\n    raise ValueError('\\ud800')\n    return x\nhalf(3)"
+    deep = f"def deep(x):\n    return {' + '.join(['x'] * 900)}\ndeep(3)"
     summary, rows = make(
         tmp_path,
         BIG,
         row("Count them again.", "def Above(v, l):\n    return len(v)\nAbove([1], 2)"),
         row("Count the numbers above a limit.", "def other(v):\n    return len(v)\nother([1])"),
         row("Fail.", "def fails(x):\n    return x[5]\nfails([1])"),
-        row("One.", "def same(x):\n    return 7\nsame(3)"),
-        row("Order.", "def order(x):\n    return object().__repr__()\norder(3)"),
-        row("Out.", "def odd(x):\n    return iter([x])\nodd(3)"),
-        row("Wait.", endless),
         row("End.", "def ends(x):\n    return exit_now(x)\nends(3)"),
-        row("Weak.", "def deep(x):\n    return x if x != 123456 else x + 1\ndeep(3)"),
+        row("Wait.", endless),
+        row("Half.", half),
+        row("One.", "def same(x):\n    return 7\nsame(3)"),
+        row("Kept.", keeps),
+        row("Unique.", "def unique(x):\n    return list(set(x))\nunique([1, 2, 2, 3])"),
+        row("Out.", "def odd(x):\n    return iter([x])\nodd(3)"),
+        row("Long.", f"def last(x):\n    return x[-1] + 1\nlast({list(range(99))})"),
+        row("Big.", "def big(x):\n    return 7 ** (9000 + x)\nbig(3)"),
+        row("Deep.", deep),
+        row("Weak.", "def rare(x):\n    return x if x != 123456 else x + 1\nrare(3)"),
+        row("Tiny.", "def pull(m):\n    return 6.674e-11 * m\npull(3)"),
         {"instruction": "No answer."},
         row("Turns.", "x = 1") | {"history": [["a", "b"]]},
     )
-    assert [made["entry_point"] for made in rows] == ["above"]
+    assert [made["entry_point"] for made in rows] == ["above", "pull"]
     assert summary.counts == {
-        **{"tasks": 1, "bad_row": 1, "turns": 1, "double": 2, "one_value": 2},
-        **{"fails": 3, "not_shown": 1, "weak_tests": 1},
+        **{"tasks": 2, "bad_row": 1, "turns": 1, "double": 2, "one_value": 1, "moody": 2},
+        **{"fails": 4, "not_shown": 1, "odd": 2, "weak_tests": 1, "unordered": 1},
     }
+    nothing = "def pull(m):\n    return 0.0"
+    with Sandbox(engine="namespaces", isolation="ns", workers=2) as box:
+        assert box.run(parse_task(rows[1]), nothing).outcome == "wrong_answer"
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("example", "right"),
+    [
+        (
+            "def find(xs, x):\n    low, high = 0, len(xs) - 1\n    while low <= high:\n"
+            "        mid = (low + high) // 2\n        if xs[mid] == x:\n            return mid\n"
+            "        if xs[mid] < x:\n            low = mid + 1\n        else:\n"
+            "            high = mid - 1\n    return -1\nfind([1, 2, 3, 4, 5, 6], 4)",
+            "def find(xs, x):\n    return xs.index(x) if x in xs else -1",
+        ),
+        (
+            "def join(a, b):\n    out = []\n    while a and b:\n"
+            "        out.append(a.pop(0) if a[0] <= b[0] else b.pop(0))\n"
+            "    return out + a + b\njoin([1, 3, 5], [2, 4, 6])",
+            "def join(a, b):\n    return sorted(a + b)",
+        ),
+        (
+            "def turn(m):\n    return [list(each) for each in zip(*m)]\nturn([[1, 2], [3, 4]])",
+            "def turn(m):\n    return [[r[i] for r in m] for i in range(len(m[0]))]",
+        ),
+        (
+            "def words(s):\n    return len(s.split(' '))\nwords('the quick brown fox')",
+            "def words(s):\n    return len(s.split())",
+        ),
+        (
+            "def at(xs, x):\n    return xs.index(x) if x in xs else 'not found'\nat([3, 1, 2], 1)",
+            "def at(xs, x):\n    return xs.index(x) if x in xs else -1",
+        ),
+    ],
+)
+def test_what_the_example_leaves_open_refuses_no_other_right_program(
+    tmp_path: Path, example: str, right: str
+) -> None:
+    _, (made,) = make(tmp_path, row("Do it.", example), min_told=0.3)
+    with Sandbox(engine="namespaces", isolation="ns", workers=2) as box:
+        verdict = box.run(parse_task(made), right)
+    assert verdict.outcome == "accepted", verdict.detail
+
+
+@pytest.mark.engine
+def test_a_killed_stage_goes_on_to_the_same_tasks(tmp_path: Path) -> None:
+    rows = [BIG, row("Twice.", "def twice(x):\n    return 2 * x\ntwice(3)")]
+    whole, made = make(tmp_path, *rows)
+    (tmp_path / "cut" / "tasks").mkdir(parents=True)
+    with Output(tmp_path / "cut", Identity("make", "c")).table("tasks", TASK, "task_id") as writer:
+        writer.add(made[0])
+    again, rest = make(tmp_path, *rows, name="cut")
+    assert again.content_sha == whole.content_sha
+    assert sorted(map(str, rest)) == sorted(map(str, made))
 
 
 def test_tables_without_a_row_that_fits_are_an_error(tmp_path: Path) -> None:

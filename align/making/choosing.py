@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -19,20 +19,30 @@ class Choice:
     told: float
 
 
-def choose_calls(failing: Sequence[frozenset[int]], usable: Sequence[int], count: int) -> Choice:
-    """Returns `count` calls: the first usable one, then those that tell the most wrong programs.
+def choose_calls(
+    failing: Sequence[frozenset[int]], returned: Mapping[int, str], count: int
+) -> Choice:
+    """Returns `count` calls: the first, then those that tell the most wrong programs.
+
+    The second returns another value than the first, and of calls that tell equally many one with a
+    new value goes before: a program that always returns one value is wrong, too.
 
     Args:
         failing: Of each wrong program the calls that it fails.
-        usable: Numbers of the calls that may be chosen, the example's own first; not empty.
+        returned: What the right program returns, by the number of each call that may be chosen; the
+            example's own is the first of them.
         count: How many are wanted; fewer where there are no more.
     """
-    chosen = [usable[0]]
-    left = [fails for fails in failing if usable[0] not in fails]
-    while len(chosen) < min(count, len(usable)):
-        rest = [call for call in usable if call not in chosen]
-        best = max(rest, key=lambda call: (sum(call in fails for fails in left), -call))
+    chosen: list[int] = []
+    left = list(failing)
+    rest = list(returned)
+    while rest and len(chosen) < count:
+        seen = {returned[call] for call in chosen}
+        new = [call for call in rest if returned[call] not in seen]
+        open_ = new if len(seen) == 1 and new else rest
+        told = {call: sum(call in fails for fails in left) for call in open_}
+        best = max(open_, key=lambda call: (told[call], call in new, -call)) if chosen else rest[0]
         chosen.append(best)
+        rest.remove(best)
         left = [fails for fails in left if best not in fails]
-    told = 1 - len(left) / len(failing) if failing else 0.0
-    return Choice(sorted(chosen), told)
+    return Choice(sorted(chosen), 1 - len(left) / len(failing) if failing else 0.0)

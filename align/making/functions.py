@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from align.artifacts import canonical_json
 from align.sampling.extract import extract_code, parse
+from sandbox import values
 
 #: Most calls that are taken from one answer's example.
 _MOST_CALLS = 4
 #: Requests about code that somebody else wrote: an answer says nothing of what is asked for.
 _ABOUT_CODE = re.compile(
-    r"\bdef \w+\(|\bclass \w+|```|\bimport \w+|^\s*(?:for|while|if) .*:\s*$", re.M
+    r"\bdef \w+\(|\bclass \w+|```|\bimport \w+|^[ \t]*(?:for|while|if) .*:[ \t]*$", re.MULTILINE
 )
 #: What makes two runs differ, or reaches out of the program.
 _IMPURE = frozenset(
@@ -27,6 +30,8 @@ _IMPURE_MODULES = frozenset(
     {"random", "secrets", "time", "datetime", "os", "sys", "subprocess", "socket", "threading"}
     | {"requests", "urllib", "http", "sqlite3", "uuid", "tempfile", "pathlib", "shutil", "asyncio"}
 )
+#: What makes the same of a set in whatever order it comes.
+_ORDER_FREE = frozenset({"sorted", "len", "sum", "min", "max", "any", "all", "set", "frozenset"})
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,15 @@ class Function:
     Attributes:
         name: Its name.
         code: It, and what it needs of the answer: imports and constants.
-        calls: Arguments of the calls that the answer shows, as plain values.
+        calls: Arguments of the calls that the answer shows, as plain values, all equally many.
+        unordered: Whether the order in which a set hands out its elements may decide what it
+            returns, which nobody can ask for.
     """
 
     name: str
     code: str
     calls: Sequence[Sequence[Any]]
+    unordered: bool
 
 
 class Unfit(Exception):
@@ -76,8 +84,10 @@ def read_function(question: str, answer: str) -> Function:
     calls = list(_example_calls(tree, function)) or list(_asked_calls(question, function))
     if not calls:
         raise Unfit("no_example", f"nothing shows {function.name} called with plain values")
-    body = [*needed, function]
-    return Function(function.name, "\n\n".join(map(ast.unparse, body)) + "\n", calls[:_MOST_CALLS])
+    # A prompt shows one call: whoever takes that one need not take more arguments, or fewer.
+    alike = [call for call in calls if len(call) == len(calls[0])]
+    text = "\n\n".join(map(ast.unparse, [*needed, function])) + "\n"
+    return Function(function.name, text, alike[:_MOST_CALLS], _unordered(function))
 
 
 def _only_function(tree: ast.Module) -> ast.FunctionDef:
@@ -86,16 +96,16 @@ def _only_function(tree: ast.Module) -> ast.FunctionDef:
     if len(functions) != 1 or others:
         raise Unfit("no_function", "the answer defines no function, or more than one thing")
     (function,) = functions
-    arguments = function.args
+    arguments, name = function.args, function.name
     if not arguments.args or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
-        raise Unfit("no_function", f"{function.name} has no parameters, or not plain ones")
+        raise Unfit("no_function", f"{name} has no parameters, or not plain ones")
     if function.decorator_list:
-        raise Unfit("no_function", f"{function.name} is decorated")
+        raise Unfit("no_function", f"{name} is decorated")
     returned = [node.value for node in _own(function) if isinstance(node, ast.Return)]
     if not any(value is not None for value in returned):
-        raise Unfit("no_function", f"{function.name} returns nothing")
+        raise Unfit("no_function", f"{name} returns nothing")
     if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in _own(function)):
-        raise Unfit("no_function", f"{function.name} is a generator")
+        raise Unfit("no_function", f"{name} is a generator")
     return function
 
 
@@ -110,19 +120,46 @@ def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
 
 
 def _needed(tree: ast.Module, function: ast.FunctionDef) -> list[ast.stmt]:
-    """Returns imports and constants at the top that the function uses."""
-    used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-    kept: list[ast.stmt] = []
-    for node in tree.body:
+    """Returns imports and constants at the top that the function uses.
+
+    A constant is a number or a text that is bound once: a list may be filled further below, and
+    data of the example that a function reads by its name is nothing that a prompt tells.
+
+    Raises:
+        Unfit: It uses another name that is bound at the top.
+    """
+    used = _names(function, ast.Load) - _names(function, ast.Store)
+    used -= {argument.arg for argument in function.args.args} | {function.name}
+    rest = [node for node in tree.body if node is not function]
+    bound = Counter(name for node in rest for name in _bound(node))
+    kept = []
+    for node in rest:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            bound = {(each.asname or each.name).partition(".")[0] for each in node.names}
-        elif isinstance(node, ast.Assign) and _literal(node.value) is not None:
-            bound = {each.id for each in node.targets if isinstance(each, ast.Name)}
-        else:
-            continue
-        if bound & used - {argument.arg for argument in function.args.args}:
-            kept.append(node)
+            if used & {(each.asname or each.name).partition(".")[0] for each in node.names}:
+                kept.append(node)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name, value = node.targets[0].id, _literal(node.value)
+            plain = value is not None and isinstance(value[0], int | float | str)
+            if name in used and bound[name] == 1 and plain:
+                kept.append(node)
+                del bound[name]
+    if hidden := sorted(used & bound.keys()):
+        raise Unfit("hidden_data", f"{function.name} reads {hidden[0]}, which no prompt tells")
     return kept
+
+
+def _bound(node: ast.AST) -> list[str]:
+    """Returns the names that a statement binds, deletes or changes, once for each time."""
+    return [
+        each.id
+        for each in ast.walk(node)
+        if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load)
+    ]
+
+
+def _names(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    names = (each for each in ast.walk(node) if isinstance(each, ast.Name))
+    return {each.id for each in names if isinstance(each.ctx, context)}
 
 
 def _impure(nodes: Sequence[ast.stmt]) -> str:
@@ -143,6 +180,24 @@ def _impure(nodes: Sequence[ast.stmt]) -> str:
     return ""
 
 
+def _unordered(function: ast.FunctionDef) -> bool:
+    """Whether sets are made elsewhere than where their order is nothing, as in `sorted(set(x))`."""
+    harmless: set[int] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in _ORDER_FREE and not node.keywords:
+                harmless |= {id(each) for each in node.args}
+        elif isinstance(node, ast.Compare):
+            harmless |= {id(each) for each in (node.left, *node.comparators)}
+    return any(_makes_set(node) and id(node) not in harmless for node in ast.walk(function))
+
+
+def _makes_set(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id in ("set", "frozenset")
+    return isinstance(node, ast.Set | ast.SetComp)
+
+
 def _example_calls(tree: ast.Module, function: ast.FunctionDef) -> Iterator[list[Any]]:
     """Yields the arguments of calls outside the function, where all of them are plain values."""
     constants: dict[str, ast.expr] = {}
@@ -158,6 +213,8 @@ def _example_calls(tree: ast.Module, function: ast.FunctionDef) -> Iterator[list
                 and (arguments := _arguments(node, names, constants)) is not None
             ):
                 yield arguments
+        for name in _bound(statement):
+            constants.pop(name, None)
         if isinstance(statement, ast.Assign):
             for target in statement.targets:
                 if isinstance(target, ast.Name):
@@ -166,12 +223,13 @@ def _example_calls(tree: ast.Module, function: ast.FunctionDef) -> Iterator[list
 
 def _asked_calls(question: str, function: ast.FunctionDef) -> Iterator[list[Any]]:
     """Yields the arguments that a question ends with, such as `[1, 2, 3], 2` or `text = 'abc'`."""
-    tree = parse(f"{function.name}({question.strip().rpartition(chr(10) * 2)[2]})")
+    _, blank, end = question.strip().rpartition("\n\n")
+    tree = parse(f"{function.name}({end})") if blank else None
     node = tree.body[0].value if tree and isinstance(tree.body[0], ast.Expr) else None
-    if not isinstance(node, ast.Call) or "\n\n" not in question.strip():
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         return
     names = [argument.arg for argument in function.args.args]
-    if len(node.keywords) == len(names) == 1:
+    if len(node.keywords) == len(names) == 1 and node.keywords[0].arg:
         node.keywords[0].arg = names[0]  # whatever the question calls it
     arguments = _arguments(node, names, {})
     if arguments is not None:
@@ -199,8 +257,13 @@ def _arguments(
 
 
 def _literal(node: ast.expr) -> tuple[Any] | None:
-    """Returns the value of a literal, in a tuple of one; None where it is none."""
+    """Returns the value of a literal in a tuple of one; None where it is none that can be sent.
+
+    A set is none: in which order it is sent differs from one process to the next.
+    """
     try:
-        return (ast.literal_eval(node),)
+        value = ast.literal_eval(node)
+        wire = canonical_json(values.encode(value))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
+    return None if '{"$set":' in wire else (value,)

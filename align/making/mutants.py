@@ -6,6 +6,8 @@ import ast
 import random
 from collections.abc import Callable, Iterator
 
+from sandbox.source import parse
+
 _COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -34,11 +36,18 @@ def mutants(code: str, count: int, generator: random.Random) -> list[str]:
 
     Some may do the same as it for every input; no test can tell these.
     """
-    tree = ast.parse(code)
-    made = [_applied(tree, index) for index in range(sum(1 for _ in _changes(tree)))]
-    different = list(dict.fromkeys(text for text in made if text != ast.unparse(tree)))
-    generator.shuffle(different)
-    return different[:count]
+    tree = parse(code)
+    plain = ast.unparse(tree)
+    order = list(range(sum(1 for _ in _changes(tree))))
+    generator.shuffle(order)
+    made: dict[str, None] = {}
+    for index in order:
+        if len(made) == count:
+            break
+        text = _applied(tree, index)
+        if text != plain:
+            made[text] = None
+    return list(made)
 
 
 def _applied(tree: ast.Module, index: int) -> str:

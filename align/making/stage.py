@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from align import rows as schemas
 from align.artifacts import Row, canonical_json, sha256_text, short_id
@@ -25,7 +26,9 @@ from align.settings import MakeSettings, RowSource
 from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.tables import read_rows
-from sandbox import Called, Limits, Sandbox, SandboxError, parse_task, values
+from sandbox import Called, Limits, Outcome, Sandbox, SandboxError, parse_task, values
+from sandbox.compare import equal, parse_compare
+from sandbox.source import parse
 
 #: Seconds of one call; a wrong program that never ends is to cost little.
 _CALL_S = 1.0
@@ -34,7 +37,12 @@ _MOST_SHOWN = 300
 #: Rows that are worked on ahead of the first unfinished one, for each worker.
 _AHEAD = 4
 #: Between floats; who computes in another order is not wrong.
-_COMPARE = {"abs": 1e-6, "rel": 1e-6}
+_COMPARE = {"abs": 1e-12, "rel": 1e-6}
+_HOW = parse_compare(_COMPARE)
+#: What a function may return that goes over a set in whatever order.
+_ORDERLESS = (bool, int, float, set, frozenset)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def run(
 
     A row fits where it is one question that one function of its arguments answers, with a call of
     it as an example. The function is run on the example's inputs and on others of their kind. What
-    it returns twice alike is expected from then on; the calls that tell the most mutants of it
+    it returns alike in two orders is expected from then on; the calls that tell the most mutants
     become the tests, and a task whose tests tell too few is left out. What is left out is counted
     by reason.
 
@@ -67,7 +75,6 @@ def run(
     requests = list(_requests(settings, inputs, skips))
     if not requests:
         raise InputError(f"no row can be made into a task: {skips.first()}")
-    told: list[float] = []
     try:
         with (
             out.table("tasks", schemas.TASK, "task_id") as writer,
@@ -76,13 +83,12 @@ def run(
         ):
             todo = [each for each in requests if _task_id(each) not in writer.done]
             bar.advance(len(requests) - len(todo))
-            for request, made in _in_order(todo, lambda each: _make(box, settings, each), box):
+            for request, made in _in_order(todo, partial(_make, box, settings), box.workers):
                 bar.advance()
                 if isinstance(made, Unfit):
                     skips.add(made.kind, request.place, str(made))
                 else:
-                    writer.add(made[0])
-                    told.append(made[1])
+                    writer.add(made)
     except SandboxError as error:
         raise ArtifactError(f"the sandbox stopped: {error}") from error
     if not writer.rows:
@@ -90,7 +96,7 @@ def run(
     return Summary(
         content_sha=writer.content_sha(),
         counts={"tasks": writer.rows, **skips.counts},
-        details={"skipped": skips.listed, "told": sum(told) / len(told) if told else None},
+        details={"skipped": skips.listed},
     )
 
 
@@ -107,10 +113,9 @@ def _requests(
             subset=source.subset,
         )
         for place, row in table:
-            try:
-                request = _request(place, row, source)
-            except Unfit as unfit:
-                skips.add(unfit.kind, place, str(unfit))
+            request = _fit(partial(_request, place, row, source))
+            if isinstance(request, Unfit):
+                skips.add(request.kind, place, str(request))
                 continue
             keys = {plain_name(request.function.name), request.question.strip().lower()}
             if keys & seen:
@@ -135,18 +140,26 @@ def _request(place: str, row: Row, source: RowSource) -> _Request:
     return _Request(place, question, function, source.path, str(licence))
 
 
+def _fit(make: Callable[[], T]) -> T | Unfit:
+    """Returns what is made, or why it can't be; code may be odd in ways that nobody foresees."""
+    try:
+        return make()
+    except Unfit as unfit:
+        return unfit
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+        return Unfit("odd", f"{type(error).__name__}: {error}")
+
+
 def _in_order(
-    requests: Sequence[_Request],
-    make: Callable[[_Request], tuple[Row, float] | Unfit],
-    box: Sandbox,
-) -> Iterator[tuple[_Request, tuple[Row, float] | Unfit]]:
+    requests: Sequence[_Request], make: Callable[[_Request], Row | Unfit], workers: int
+) -> Iterator[tuple[_Request, Row | Unfit]]:
     """Yields each request with what was made of it, in their order, several at work at once."""
-    executor = ThreadPoolExecutor(box.workers)
-    running: deque[tuple[_Request, Future[tuple[Row, float] | Unfit]]] = deque()
+    executor = ThreadPoolExecutor(workers)
+    running: deque[tuple[_Request, Future[Row | Unfit]]] = deque()
     try:
         for request in requests:
             running.append((request, executor.submit(make, request)))
-            if len(running) >= _AHEAD * box.workers:
+            if len(running) >= _AHEAD * workers:
                 first, future = running.popleft()
                 yield first, future.result()
         for first, future in running:
@@ -155,33 +168,42 @@ def _in_order(
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _make(box: Sandbox, settings: MakeSettings, request: _Request) -> tuple[Row, float] | Unfit:
-    """Returns the task and the share of mutants that its tests tell, or why there is none."""
-    try:
-        return _made(box, settings, request)
-    except Unfit as unfit:
-        return unfit
+def _make(box: Sandbox, settings: MakeSettings, request: _Request) -> Row | Unfit:
+    """Returns the task, or why there is none."""
+    return _fit(partial(_made, box, settings, request))
 
 
-def _made(box: Sandbox, settings: MakeSettings, request: _Request) -> tuple[Row, float]:
+def _made(box: Sandbox, settings: MakeSettings, request: _Request) -> Row:
     function = request.function
     generator = random.Random(sha256_text(function.code))
     tried = more_inputs(function.calls, settings.inputs, generator)
     arguments = [[values.encode(each) for each in call] for call in tried]
-    limits = Limits(cpu_s=_CALL_S)
-    right, again = (box.call(function.code, function.name, arguments, limits) for _ in range(2))
+    right = _called(box, function, function.code, arguments)
     if right[0].status != "value":
         raise Unfit("fails", f"{function.name}: its own example ended in {_said(right[0])}")
-    usable = [at for at, one in enumerate(right) if one.status == "value" and _same(one, again[at])]
+    # In the other order: what a call leaves behind would change the next one's value.
+    again = _called(box, function, function.code, arguments[::-1])[::-1]
+    kind = type(values.decode(right[0].value))
+    usable = [
+        at
+        for at, (one, other) in enumerate(zip(right, again, strict=True))
+        if _same(one, other) and type(values.decode(one.value)) is kind
+    ]
+    if 0 not in usable:
+        raise Unfit("moody", f"{function.name}: its own example returns one value, then another")
+    if function.unordered and kind not in _ORDERLESS:
+        raise Unfit("unordered", f"{function.name}: the order in a set may decide what it returns")
     if len({canonical_json(right[at].value) for at in usable}) < 2:
         raise Unfit("one_value", f"{function.name} returns one value for every input")
     if len(usable) < settings.min_tests:
         raise Unfit("few_inputs", f"{function.name} takes {len(usable)} of {len(tried)} inputs")
     failing = []
     for wrong in mutants(function.code, settings.mutants, generator):
-        done = box.call(wrong, function.name, arguments, limits)
-        failing.append(frozenset(at for at in usable if not _same(done[at], right[at])))
-    choice = choose_calls(failing, usable, settings.tests)
+        done = _called(box, function, wrong, arguments)
+        ran = [at for at in usable if done[at].status != "not_run"]
+        failing.append(frozenset(at for at in ran if not _same(done[at], right[at])))
+    returned = {at: canonical_json(right[at].value) for at in usable}
+    choice = choose_calls(failing, returned, settings.tests)
     if choice.told < settings.min_told:
         words = f"{function.name}: its tests tell {choice.told:.0%} of {len(failing)} mutants"
         raise Unfit("weak_tests", words)
@@ -189,7 +211,7 @@ def _made(box: Sandbox, settings: MakeSettings, request: _Request) -> tuple[Row,
     row = {
         "task_id": _task_id(request),
         "language": "python",
-        "messages": [{"role": "user", "content": _prompt(request, tried, right, choice.calls)}],
+        "messages": [{"role": "user", "content": _prompt(request, tried[0], right[0])}],
         "prompt": None,
         "entry_point": function.name,
         "tests": canonical_json({"kind": "calls", "cases": cases, "compare": _COMPARE}),
@@ -200,18 +222,25 @@ def _made(box: Sandbox, settings: MakeSettings, request: _Request) -> tuple[Row,
         "split": "train",
     }
     verdict = box.run(parse_task(row), function.code)
-    if not verdict.accepted:
+    if not verdict.accepted or verdict.strength != "strong":
         raise Unfit("fails", f"{function.name}: it fails its own tests: {verdict.detail}")
-    if verdict.strength != "strong":
-        raise Unfit("fails", f"{function.name}: its values can't be tested from outside")
-    return row, choice.told
+    return row
+
+
+def _called(
+    box: Sandbox, function: Function, code: str, arguments: Sequence[Sequence[Any]]
+) -> Sequence[Called]:
+    """Returns what calls of a program do; raises Unfit where it was the sandbox that failed."""
+    made = box.call(code, function.name, arguments, Limits(cpu_s=_CALL_S))
+    if made[0].status == Outcome.INFRA_ERROR:
+        raise Unfit("infra_error", f"{function.name}: {made[0].detail}")
+    return made
 
 
 def _same(one: Called, other: Called) -> bool:
-    """Whether two calls both returned, and the same."""
-    return one.status == other.status == "value" and canonical_json(one.value) == canonical_json(
-        other.value
-    )
+    """Whether two calls both returned, and what the tests take for the same."""
+    both = one.status == other.status == "value"
+    return both and equal(values.decode(one.value), values.decode(other.value), _HOW)
 
 
 def _said(call: Called) -> str:
@@ -222,32 +251,26 @@ def _task_id(request: _Request) -> str:
     return short_id("made", request.question, request.function.code)
 
 
-def _prompt(
-    request: _Request,
-    tried: Sequence[Sequence[Any]],
-    returned: Sequence[Called],
-    calls: Sequence[int],
-) -> str:
+def _prompt(request: _Request, call: Sequence[Any], returned: Called) -> str:
     """Returns the question with one test, which names the function, as MBPP's prompts have it.
 
     Raises:
-        Unfit: No test can be written as a line of code.
+        Unfit: The test can't be written as a line of code.
     """
-    for at in calls:
-        shown = [*tried[at], values.decode(returned[at].value)]
-        *arguments, expected = map(repr, shown)
-        line = f"assert {request.function.name}({', '.join(arguments)}) == {expected}"
-        if len(line) <= _MOST_SHOWN and all(map(_is_literal, (*arguments, expected))):
-            return (
-                f"{request.question.strip()}\n\nYour code should pass this test:\n\n"
-                f"```python\n{line}\n```"
-            )
-    raise Unfit("not_shown", f"{request.function.name}: none of its tests is a short line of code")
+    name = request.function.name
+    *arguments, expected = map(repr, [*call, values.decode(returned.value)])
+    line = f"assert {name}({', '.join(arguments)}) == {expected}"
+    if len(line) > _MOST_SHOWN or not _is_literal(expected):
+        raise Unfit("not_shown", f"{name}: its example is no short line of code")
+    return (
+        f"{request.question.strip()}\n\nYour code should pass this test:\n\n```python\n{line}\n```"
+    )
 
 
 def _is_literal(text: str) -> bool:
     try:
-        ast.literal_eval(text)
+        statement = parse(text).body[0]
+        ast.literal_eval(statement.value if isinstance(statement, ast.Expr) else "")
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return False
     return True

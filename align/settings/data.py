@@ -60,6 +60,12 @@ class MakeSettings(Settings):
         default=0.7, description="share of the wrong programs that the tests must tell"
     )
 
+    @model_validator(mode="after")
+    def _can_have_tests(self) -> MakeSettings:
+        if not self.min_tests <= self.tests <= self.inputs:
+            raise ValueError("min_tests <= tests <= inputs does not hold: no task could be made")
+        return self
+
 
 class QualitySettings(Settings):
     """A filter by the rows' checklist scores."""
