@@ -132,7 +132,7 @@ def _needed(tree: ast.Module, function: ast.FunctionDef) -> list[ast.stmt]:
     used -= {argument.arg for argument in function.args.args} | {function.name}
     rest = [node for node in tree.body if node is not function]
     bound = Counter(name for node in rest for name in _bound(node))
-    kept = []
+    kept: list[ast.stmt] = []
     for node in rest:
         if isinstance(node, ast.Import | ast.ImportFrom):
             if used & {(each.asname or each.name).partition(".")[0] for each in node.names}:
