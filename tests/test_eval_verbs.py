@@ -23,7 +23,14 @@ from align.errors import ArtifactError, InputError, RecipeError
 from align.evaluation import compare_results
 from align.evaluation.execution import Execution
 from align.evaluation.results import score
-from align.evaluation.scores import bootstrap_interval, compare_rates, mcnemar_exact
+from align.evaluation.scores import (
+    bootstrap_interval,
+    compare_rates,
+    mcnemar_exact,
+    share_interval,
+    source_of,
+    wilson_interval,
+)
 from align.settings import EvalSettings
 from sandbox import SandboxError, parse_task
 
@@ -39,7 +46,8 @@ def test_the_paired_test_is_scipys(wins: int, losses: int) -> None:
 def test_the_bootstrap_keeps_the_samples_of_a_problem_together() -> None:
     # ten answers each: all right or all wrong, so that there are twenty facts and not 200
     rates = [1.0] * 10 + [0.0] * 10
-    low, high = bootstrap_interval(rates)
+    by_problem = {f"p{number}": rate for number, rate in enumerate(rates)}
+    low, high = bootstrap_interval(by_problem)
     theirs = scipy.stats.bootstrap(
         (rates,), lambda x, axis: x.mean(axis=axis), method="percentile", rng=1
     ).confidence_interval
@@ -47,10 +55,35 @@ def test_the_bootstrap_keeps_the_samples_of_a_problem_together() -> None:
         theirs.high, abs=0.03
     )
     assert low < 0.35 and high > 0.65
-    assert bootstrap_interval([0.5] * 7) == (0.5, 0.5)
-    assert bootstrap_interval(rates) == (low, high), "the draws are always the same"
+    assert bootstrap_interval(by_problem) == (low, high), "the draws are always the same"
     with pytest.raises(ValueError, match="no interval"):
-        bootstrap_interval([])
+        bootstrap_interval({})
+
+
+def test_values_that_are_all_equal_are_no_proof() -> None:
+    for value, ends in ((0.0, (0.0, 1.0)), (0.5, (0.0, 1.0)), (0.0, (-1.0, 1.0))):
+        low, high = bootstrap_interval({f"p{n}": value for n in range(40)}, ends)
+        assert ends[0] <= low <= value <= high <= ends[1]
+        assert 0 < high - low < 0.2
+
+
+def test_problems_of_one_source_stay_together() -> None:
+    assert source_of("humaneval_infilling:SingleLine/HumanEval/7/L0") == "humaneval/7"
+    assert source_of("humaneval_plus:HumanEval/7") == source_of("humaneval:HumanEval/7")
+    assert source_of("held_out:mbpp/602/function") == source_of("mbpp_plus:Mbpp/602")
+    assert source_of("cruxeval_input:sample_3") == source_of("cruxeval_output:sample_3")
+    assert source_of("held_out:mine") == "mine"
+    # eight gaps of each of ten functions, all of a function alike: ten facts, and not eighty
+    gaps = {f"i:HumanEval/{n}/L{line}": float(n % 2) for n in range(10) for line in range(8)}
+    single = {f"i:HumanEval/{n}": float(n % 2) for n in range(80)}
+    wide, narrow = (share_interval(rates) for rates in (gaps, single))
+    assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+    assert narrow == wilson_interval(40, 80)
+    nothing = dict.fromkeys(gaps, 0.0)
+    found = compare_rates(nothing, gaps)
+    assert (found.n, len(found.wins), found.losses) == (80, 40, ())
+    assert found.p_value == mcnemar_exact(5, 0)
+    assert found.interval[0] < 0.25
 
 
 def test_rates_are_compared_by_problem() -> None:

@@ -21,7 +21,6 @@ from align.artifacts import Identity, read_shards, write_parquet
 from align.benchmark_files import benchmark_rows
 from align.errors import ArtifactError, InputError
 from align.evaluation import (
-    compare_outcomes,
     compare_results,
     pass_at_k,
     run,
@@ -30,8 +29,8 @@ from align.evaluation import (
 from align.evaluation.benchmarks import held_out, humaneval, infilling, load
 from align.evaluation.benchmarks.base import fixed_slice
 from align.evaluation.forms import FORMS, QWEN_SYSTEM
-from align.evaluation.results import score
-from align.evaluation.scores import mcnemar_exact, paired_interval
+from align.evaluation.results import score, solved_by_problem
+from align.evaluation.scores import compare_rates, mcnemar_exact, paired_interval
 from align.rows import SAMPLE
 from align.sampling.extract import extract_code
 from align.serving import Servers
@@ -90,10 +89,14 @@ def test_mcnemar_is_the_share_of_coin_throws_at_least_as_uneven(wins: int, losse
     assert mcnemar_exact(wins, losses) == pytest.approx(float(expected))
 
 
+def solved(**outcomes: str) -> dict[str, float]:
+    return solved_by_problem([{"problems": outcomes}])
+
+
 def test_a_comparison_is_paired_and_leaves_out_what_was_not_scored() -> None:
-    before = {"a": "accepted", "b": "wrong_answer", "c": "no_code", "d": "infra_error", "e": "x"}
-    after = {"a": "time_limit", "b": "accepted", "c": "accepted", "d": "accepted", "f": "accepted"}
-    found = compare_outcomes(before, after)
+    before = solved(a="accepted", b="wrong_answer", c="no_code", d="infra_error", e="x")
+    after = solved(a="time_limit", b="accepted", c="accepted", d="accepted", f="accepted")
+    found = compare_rates(before, after)
     assert (found.n, found.wins, found.losses) == (3, ("b", "c"), ("a",))
     assert found.difference == pytest.approx(1 / 3)
     assert found.p_value == 1.0
@@ -104,7 +107,7 @@ def test_a_comparison_is_paired_and_leaves_out_what_was_not_scored() -> None:
     assert -0.05 < low < 0 < high < 0.05, "that nothing changed is no proof that nothing can"
     assert paired_interval(3, 0, 3)[1] == 1.0
     with pytest.raises(InputError, match="no problem in common"):
-        compare_outcomes({"a": "accepted"}, {"b": "accepted"})
+        compare_rates(solved(a="accepted"), solved(b="accepted"))
 
 
 def rows_and_verdicts(outcomes: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

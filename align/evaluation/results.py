@@ -18,7 +18,7 @@ from align.evaluation.scores import (
     bootstrap_interval,
     compare_rates,
     pass_at_k,
-    wilson_interval,
+    share_interval,
 )
 
 RESULT = "result.json"
@@ -37,7 +37,7 @@ def score(
     """Returns the result of one benchmark.
 
     pass@k is unbiased and the mean over problems. The interval of pass@1 is Wilson's for one answer
-    a problem, and by bootstrap over problems for several.
+    a problem, and by bootstrap for several, or where problems share their source.
 
     Args:
         name: The benchmark's name.
@@ -70,10 +70,10 @@ def score(
     if not passes:
         raise ArtifactError(f"{name}: no problem has a verdict")
     fewest = min(n for _, n in passes.values())
-    rates = [c / n for c, n in passes.values()]
+    rates = {problem: c / n for problem, (c, n) in passes.items()}
     several = len(rows) > len(outcomes)
     passed = sum(c for c, _ in passes.values())
-    interval = bootstrap_interval(rates) if several else wilson_interval(passed, len(passes))
+    interval = bootstrap_interval(rates) if several else share_interval(rates)
     return {
         **{
             f"pass@{k}": sum(pass_at_k(n, c, k) for c, n in passes.values()) / len(passes)

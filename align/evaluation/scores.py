@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,10 @@ INFRA = "infra_error"
 
 UNSCORED = frozenset({INFRA, "invalid_task"})
 PASSED = "accepted"
+
+_FUNCTION = re.compile(r"(?:humaneval|mbpp)/\d+", re.IGNORECASE)
+#: A sum of differences that is nothing but rounding.
+_ROUNDING = 1e-9
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -90,24 +96,65 @@ def paired_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
     return max(-1.0, difference - half), min(1.0, difference + half)
 
 
-def bootstrap_interval(values: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
-    """Returns the 95% percentile interval of the mean of problems' values, drawn by problem.
+def source_of(problem: str) -> str:
+    """Returns what a problem is made of, as several may be: gaps of one function, say.
 
-    Samples of one problem stay together, so that they are not counted as if they were independent.
-    The draws are always the same.
+    Problems of one source are not independent, in one benchmark (HumanEval's gaps) and in several
+    (a benchmark and its form with more tests).
+    """
+    _, colon, own = problem.partition(":")
+    found = _FUNCTION.search(own if colon else problem)
+    return found[0].lower() if found else own or problem
+
+
+def bootstrap_interval(
+    values: Mapping[str, float], ends: tuple[float, float] = (0.0, 1.0), draws: int = 10_000
+) -> tuple[float, float]:
+    """Returns the 95% percentile interval of the mean of problems' values, drawn by source.
+
+    Samples of one problem and problems of one source stay together, so that they are not counted as
+    if they were independent. The draws are always the same. Where all values are equal, which is no
+    proof that others can't be, one value at each end is added to them.
+
+    Args:
+        values: By problem.
+        ends: What a value can be at least and at most.
+        draws: How many.
 
     Raises:
         ValueError: There is no value.
     """
     if not values:
         raise ValueError("no value has no interval")
-    data = np.asarray(values, dtype=np.float64)
+    groups: dict[str, list[float]] = defaultdict(list)
+    for problem, value in values.items():
+        groups[source_of(problem)].append(value)
+    sums = [sum(group) for group in groups.values()]
+    sizes = [len(group) for group in groups.values()]
+    if len(set(values.values())) == 1:
+        sums, sizes = [*sums, *ends], [*sizes, 1, 1]
+    total, size = np.asarray(sums, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
     generator = np.random.default_rng(0)
-    means = np.array(
-        [data[generator.integers(0, len(data), len(data))].mean() for _ in range(draws)]
-    )
+    means = []
+    for _ in range(draws):
+        drawn = generator.integers(0, len(total), len(total))
+        means.append(total[drawn].sum() / size[drawn].sum())
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)
+
+
+def share_interval(rates: Mapping[str, float]) -> tuple[float, float]:
+    """Returns the 95% interval of the mean of problems' shares.
+
+    Wilson's where each problem has one answer and a source of its own, else by bootstrap.
+    """
+    if set(rates.values()) <= {0.0, 1.0} and _independent(rates):
+        return wilson_interval(round(sum(rates.values())), len(rates))
+    return bootstrap_interval(rates)
+
+
+def _independent(problems: Collection[str]) -> bool:
+    return len(set(map(source_of, problems))) == len(problems)
 
 
 @dataclass(frozen=True)
@@ -121,8 +168,8 @@ class Comparison:
         before: Mean share of the first's answers that are right, by problem.
         after: The second's.
         interval: Of the difference, 95%, paired by problem: Agresti and Min's where each problem
-            has one answer, else by bootstrap.
-        p_value: Of the exact sign test on problems won and lost (McNemar's exact test).
+            has one answer and a source of its own, else by bootstrap.
+        p_value: Of the exact sign test on sources won and lost (McNemar's exact test).
     """
 
     n: int
@@ -139,19 +186,6 @@ class Comparison:
         return self.after - self.before
 
 
-def compare_outcomes(before: Mapping[str, str], after: Mapping[str, str]) -> Comparison:
-    """Compares the outcomes by problem of two checkpoints, one answer each.
-
-    Raises:
-        InputError: They have no problem in common.
-    """
-    sides = (
-        {problem: float(o == PASSED) for problem, o in side.items() if o not in UNSCORED}
-        for side in (before, after)
-    )
-    return compare_rates(*sides)
-
-
 def compare_rates(before: Mapping[str, float], after: Mapping[str, float]) -> Comparison:
     """Compares two checkpoints by the share of right answers to each problem.
 
@@ -164,10 +198,15 @@ def compare_rates(before: Mapping[str, float], after: Mapping[str, float]) -> Co
     wins = tuple(problem for problem in common if after[problem] > before[problem])
     losses = tuple(problem for problem in common if after[problem] < before[problem])
     n = len(common)
-    if all(side[problem] in (0.0, 1.0) for side in (before, after) for problem in common):
+    single = all(side[problem] in (0.0, 1.0) for side in (before, after) for problem in common)
+    if single and _independent(common):
         interval = paired_interval(len(wins), len(losses), n)
     else:
-        interval = bootstrap_interval([after[problem] - before[problem] for problem in common])
+        gains = {problem: after[problem] - before[problem] for problem in common}
+        interval = bootstrap_interval(gains, (-1.0, 1.0))
+    net: defaultdict[str, float] = defaultdict(float)
+    for problem in common:
+        net[source_of(problem)] += after[problem] - before[problem]
     return Comparison(
         n=n,
         wins=wins,
@@ -175,5 +214,8 @@ def compare_rates(before: Mapping[str, float], after: Mapping[str, float]) -> Co
         before=sum(before[problem] for problem in common) / n,
         after=sum(after[problem] for problem in common) / n,
         interval=interval,
-        p_value=mcnemar_exact(len(wins), len(losses)),
+        p_value=mcnemar_exact(
+            sum(gain > _ROUNDING for gain in net.values()),
+            sum(gain < -_ROUNDING for gain in net.values()),
+        ),
     )

@@ -19,11 +19,11 @@ from align.artifacts import (
 )
 from align.errors import ArtifactError, CheckpointError, InputError, TrainingError
 from align.evaluation.benchmarks import held_out, load, needs_fim
-from align.evaluation.benchmarks.base import Benchmark
+from align.evaluation.benchmarks.base import Benchmark, Measure
 from align.evaluation.execution import Execution
 from align.evaluation.forms import FORMS, Form, form_of
 from align.evaluation.results import MOST_INFRA, RESULT, score
-from align.evaluation.scores import INFRA, wilson_interval
+from align.evaluation.scores import INFRA, share_interval
 from align.fim.formats import fim_tokens
 from align.rows import SAMPLE, VERDICT
 from align.sampling.policy import Policy, load_policy
@@ -98,12 +98,9 @@ def run(
         conditions = _conditions(benchmark, own, limits, seed) | place
         scores[benchmark.name] = score(benchmark.name, own, verdicts, conditions)
         if benchmark.measure is not None:
-            shares = benchmark.measure(own, verdicts)
-            scores[benchmark.name]["boundaries"] = shares
-            scores[benchmark.name]["boundary_intervals"] = {
-                key: wilson_interval(round(share * len(own)), len(own))
-                for key, share in shares.items()
-            }
+            scores[benchmark.name]["boundaries"] = benchmark.measure(own, verdicts)
+            intervals = _boundary_intervals(benchmark.measure, own, verdicts)
+            scores[benchmark.name]["boundary_intervals"] = intervals
     model = _one_policy(row for own in rows.values() for row in own)
     result = {"model": model, "benchmarks": scores, "left_out": dict(skips.counts)}
     write_json(out.path / RESULT, result)
@@ -350,6 +347,21 @@ def _conditions(
         "limits": f"cpu {min(limit.cpu_s for limit in limits.values()):g} to {longest:g} s",
         **_one_policy(samples),
     }
+
+
+def _boundary_intervals(
+    measure: Measure, samples: Sequence[Row], verdicts: Mapping[str, Row]
+) -> dict[str, tuple[float, float]]:
+    """Returns the interval of each share that is measured, by problem."""
+    by_problem: dict[str, list[Row]] = defaultdict(list)
+    for row in samples:
+        if verdicts[row["sample_id"]]["outcome"] != INFRA:
+            by_problem[row["task_id"]].append(row)
+    shares: dict[str, dict[str, float]] = defaultdict(dict)
+    for problem, own in by_problem.items():
+        for name, share in measure(own, verdicts).items():
+            shares[name][problem] = share
+    return {name: share_interval(rates) for name, rates in shares.items()}
 
 
 def _one_policy(samples: Iterable[Row]) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def _shared(runs: Sequence[SeedRun], checkpoint: str) -> list[str]:
 
 def _score(runs: Sequence[SeedRun], checkpoint: str, benchmark: str) -> Score:
     found = [run.results[checkpoint]["benchmarks"][benchmark] for run in runs]
-    solved = list(solved_by_problem(found).values())
+    solved = solved_by_problem(found)
     low, high = bootstrap_interval(solved)
     boundaries = {
         name: mean(each["boundaries"][name] for each in found)

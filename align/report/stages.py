@@ -15,7 +15,6 @@ from align.manifest import read_identity, read_manifest
 
 #: The instances of a full run in their order; others stand behind them in the order they ended.
 STAGES = (
-    "make",
     "data",
     "eval.start",
     "sft.coarse",
@@ -40,8 +39,9 @@ STAGES = (
 )
 
 
-#: With those that a full run has only where its recipe asks for a control.
+#: With those that a full run has only where its recipe asks for made tasks, or for a control.
 _ORDER = (
+    "make",
     *STAGES[: STAGES.index("dpo.r1")],
     "sft.chosen.r1",
     "eval.sft_on_chosen",
