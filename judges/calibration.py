@@ -269,6 +269,9 @@ def _bootstrap_interval(
     values: npt.NDArray[np.float64], confidence: float, resamples: int, seed: int
 ) -> tuple[float, float]:
     generator = np.random.default_rng(seed)
+    if np.ptp(values) == 0:
+        # That all are equal is no proof that others can't be: one at each end stands for them.
+        values = np.append(values, (0.0, 1.0))
     # One draw at a time: resamples x problems indices would not fit for a large run.
     means = [
         values[generator.integers(len(values), size=len(values))].mean() for _ in range(resamples)
