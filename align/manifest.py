@@ -72,8 +72,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def begin(folder: Path, identity: Identity, named: Mapping[str, str] | None = None) -> None:
     """Notes that work for this identity begins in the folder, and how a recipe named its inputs."""
-    if read_identity(folder) != identity:
-        write_json(folder / "identity.json", {**identity.as_dict(), "named": dict(named or {})})
+    names = dict(named or {})
+    if read_identity(folder) != identity or input_names(folder) != names:
+        write_json(folder / "identity.json", {**identity.as_dict(), "named": names})
 
 
 def input_names(folder: Path) -> dict[str, str]:

@@ -226,7 +226,10 @@ class Run:
         if present is not None and present != identity:
             self._refuse_changed_files(instance, present, identity)
         set_aside(folder, self.folder / "superseded", identity)
+        outside = {k: ref for k, ref in instance.inputs.items() if isinstance(ref, External)}
+        names = {name: ref.named for name, ref in outside.items()}
         if read_identity(folder) == identity and read_manifest(folder) and not forced:
+            begin(folder, identity, names)  # the same by another name
             return
         if forced:
             (folder / "manifest.json").unlink(missing_ok=True)
@@ -235,8 +238,7 @@ class Run:
         context.log("begin", inputs=dict(identity.inputs))
         started = time.monotonic()
         try:
-            outside = {k: ref for k, ref in instance.inputs.items() if isinstance(ref, External)}
-            begin(folder, identity, {name: ref.named for name, ref in outside.items()})
+            begin(folder, identity, names)
             output = Output(
                 folder, identity, self.recipe.shards.rows, float(self.recipe.shards.seconds)
             )

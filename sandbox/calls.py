@@ -60,8 +60,10 @@ def calls_job(
     return make_job(parse_task(row), code, limits)
 
 
-def keep_call(_: int, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is kept of a report, as it comes."""
+def keep_call(job: Mapping[str, Any], index: int, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a report, as it comes; raises ProtocolError for one too many."""
+    if index >= job["count"]:
+        raise protocol.ProtocolError("the slot reported more calls than there are")
     return {"called": _called(report), "wall_ms": report.get("wall_ms", 0.0)}
 
 

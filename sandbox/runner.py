@@ -324,7 +324,7 @@ class Sandbox:
         fault = ""
         try:
             with self._lanes.shared():
-                made = self._reply(job, keep_call, partial(read_calls, job))
+                made = self._reply(job, partial(keep_call, job), partial(read_calls, job))
         except _InfraFault as error:
             fault = str(error)
             made = (Called("infra_error", detail=fault),) * len(arguments)

@@ -65,6 +65,15 @@ def test_values_that_are_all_equal_are_no_proof() -> None:
         low, high = bootstrap_interval({f"p{n}": value for n in range(40)}, ends)
         assert ends[0] <= low <= value <= high <= ends[1]
         assert 0 < high - low < 0.2
+    # ten functions of eight gaps are ten facts, whether all gaps are filled or half of each one's
+    for right in (8, 4):
+        gaps = {f"i:HumanEval/{n}/L{k}": float(k < right) for n in range(10) for k in range(8)}
+        low, high = bootstrap_interval(gaps)
+        assert 0.15 < high - low < 0.6
+    changed = {f"i:HumanEval/{n}/L{k}": float(k) for n in range(10) for k in range(2)}
+    swapped = {problem: 1 - value for problem, value in changed.items()}
+    low, high = compare_rates(changed, swapped).interval
+    assert low < 0 < high
 
 
 def test_problems_of_one_source_stay_together() -> None:
@@ -72,7 +81,10 @@ def test_problems_of_one_source_stay_together() -> None:
     assert source_of("humaneval_plus:HumanEval/7") == source_of("humaneval:HumanEval/7")
     assert source_of("held_out:mbpp/602/function") == source_of("mbpp_plus:Mbpp/602")
     assert source_of("cruxeval_input:sample_3") == source_of("cruxeval_output:sample_3")
-    assert source_of("held_out:mine") == "mine"
+    assert source_of("humanevalpack_repair:Python/0") == source_of("humaneval:HumanEval/0")
+    assert source_of("mbpp_validation:511") == source_of("mbpp_plus:Mbpp/511") == "mbpp/511"
+    assert source_of("held_out:511") not in ("511", "mbpp/511")
+    assert source_of("alone") == "alone"
     # eight gaps of each of ten functions, all of a function alike: ten facts, and not eighty
     gaps = {f"i:HumanEval/{n}/L{line}": float(n % 2) for n in range(10) for line in range(8)}
     single = {f"i:HumanEval/{n}": float(n % 2) for n in range(80)}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from typing import Any
 
 import pytest
 
 from align.data.function_form import function_form
+from align.data.literals import as_literal
 
 REFERENCE = "import math\ndef near(xs, least=0.5):\n    return [x for x in xs if x > least]\n"
 
@@ -64,6 +66,16 @@ def test_calls_are_shown_as_code() -> None:
     assert made is not None and asked(made).isascii()
 
 
+def test_sets_are_written_in_one_order() -> None:
+    case = {"args": [1], "expected": {"$set": ["c", "a", "b"]}}
+    assert "    {'a', 'b', 'c'}\n" in asked(function_form(task({"kind": "calls", "cases": [case]})))
+    values = [(1,), {"b": [1.5, None], "a": {2}}, b"x", (), -3, True]
+    assert [ast.literal_eval(as_literal(each)) for each in values] == values
+    for odd in (float("nan"), set(), 1j, object(), 10**5000):
+        with pytest.raises(ValueError, match=r"literal|digits"):
+            as_literal([odd])
+
+
 def test_a_docstring_with_backslashes_is_raw() -> None:
     made = function_form(task(asserts("assert near('a\\n', 1) == '\\\\'")))
     text = asked(made)
@@ -92,6 +104,9 @@ def test_a_docstring_with_backslashes_is_raw() -> None:
         task(asserts("assert near([1], 1) == []"), reference="def near(:"),
         task(asserts("assert near([1], 1) == []"), reference=f"class A: ...\n{REFERENCE}"),
         task(asserts("assert near([1], 1) == []"), messages=None),
+        task(asserts("assert near([1], 1) == []"), reference="def near(xs: List[int], n): ..."),
+        task(asserts("assert near([1], 1) == []"), reference="def near(xs, n=LIMIT): ..."),
+        task({"kind": "calls", "cases": [{"args": [{"$iter": [1]}], "expected": 1}]}),
         task(None) | {"tests": None},
     ],
 )

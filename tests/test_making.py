@@ -130,6 +130,10 @@ def test_calls_take_as_many_arguments_as_the_one_that_is_shown() -> None:
         ("return max(set(x), key=x.count)", True),
         ("return [e for e in {*x}]", True),
         ("return ''.join({e for e in x})", True),
+        ("return list(x.keys() & x.keys())", True),
+        ("return list(x.keys() - x)", True),
+        ("return x.union(x)", True),
+        ("return list(x.keys())", False),
     ],
 )
 def test_what_rests_on_the_order_in_a_set_is_known(body: str, unordered: bool) -> None:
@@ -300,6 +304,12 @@ def test_what_gives_no_good_tests_is_left_out_with_its_reason(tmp_path: Path) ->
         row("One.", "def same(x):\n    return 7\nsame(3)"),
         row("Kept.", keeps),
         row("Unique.", "def unique(x):\n    return list(set(x))\nunique([1, 2, 2, 3])"),
+        row("Mode.", "def mode(x):\n    return max(set(x), key=x.count)\nmode([7, 12, 7, 3])"),
+        row(
+            "Odd.",
+            "def some(x):\n    return [0, 1][len(x) % 2]\nsome([('a', {'x': 1}), ('b', {'x': 2})])",
+        ),
+        row("Photon.", "def photon(f):\n    return 6.626e-34 * f\nphoton(5e14)"),
         row("Out.", "def odd(x):\n    return iter([x])\nodd(3)"),
         row("Long.", f"def last(x):\n    return x[-1] + 1\nlast({list(range(99))})"),
         row("Big.", "def big(x):\n    return 7 ** (9000 + x)\nbig(3)"),
@@ -309,14 +319,19 @@ def test_what_gives_no_good_tests_is_left_out_with_its_reason(tmp_path: Path) ->
         {"instruction": "No answer."},
         row("Turns.", "x = 1") | {"history": [["a", "b"]]},
     )
-    assert [made["entry_point"] for made in rows] == ["above", "pull"]
+    assert [made["entry_point"] for made in rows] == ["above", "some"]
     assert summary.counts == {
-        **{"tasks": 2, "bad_row": 1, "turns": 1, "double": 2, "one_value": 1, "moody": 2},
-        **{"fails": 4, "not_shown": 1, "odd": 2, "weak_tests": 1, "unordered": 1},
+        **{
+            "tasks": 2,
+            "near_zero": 2,
+            "bad_row": 1,
+            "turns": 1,
+            "double": 2,
+            "one_value": 1,
+            "moody": 2,
+        },
+        **{"fails": 4, "not_shown": 1, "odd": 2, "weak_tests": 1, "unordered": 2},
     }
-    nothing = "def pull(m):\n    return 0.0"
-    with Sandbox(engine="namespaces", isolation="ns", workers=2) as box:
-        assert box.run(parse_task(rows[1]), nothing).outcome == "wrong_answer"
 
 
 @pytest.mark.engine

@@ -6,11 +6,13 @@ A model that is only ever asked in one form learns to answer that form.
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import re
 from typing import Any
 
 from align.artifacts import Row
+from align.data.literals import as_literal
 from sandbox import values
 from sandbox.source import parse
 
@@ -61,33 +63,40 @@ def _head(reference: str, name: str | None) -> str | None:
     wanted = [node for node in functions if node.name == name]
     if len(wanted) != 1 or any(isinstance(node, ast.ClassDef) for node in tree.body):
         return None
-    returns = f" -> {ast.unparse(wanted[0].returns)}" if wanted[0].returns else ""
-    return f"def {name}({ast.unparse(wanted[0].args)}){returns}:"
+    (function,) = wanted
+    # What annotations and defaults name would have to be there, and the head does not say where.
+    names = {node.id for node in ast.walk(function.args) if isinstance(node, ast.Name)}
+    names |= {
+        node.id for node in ast.walk(function.returns or ast.Pass()) if isinstance(node, ast.Name)
+    }
+    if not all(hasattr(builtins, name) for name in names):
+        return None
+    returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
+    return f"def {name}({ast.unparse(function.args)}){returns}:"
 
 
 def _example(tests: dict[str, Any], name: str | None) -> str | None:
     """Returns the first test as a session of the interpreter shows it."""
-    call = value = None
-    if tests.get("kind") == "asserts" and not tests.get("setup"):
-        call, value = _asserted(tests["asserts"][0], name)
-    elif tests.get("kind") == "calls":
-        case = tests["cases"][0]
-        args = [repr(values.decode(each)) for each in case.get("args", [])]
-        named = (case.get("kwargs") or {}).items()
-        args += [f"{key}={values.decode(each)!r}" for key, each in named]
-        call, value = f"{name}({', '.join(args)})", repr(values.decode(case["expected"]))
-    if call is None or value in (None, "None") or len(call) + len(value) > _MOST_EXAMPLE:
-        return None
     try:
-        ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        call, value = _first_test(tests, name)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if value == "None" or len(call) + len(value) > _MOST_EXAMPLE:
         return None
     return f">>> {call}\n{value}"
 
 
-def _asserted(line: str, name: str | None) -> tuple[str | None, str | None]:
-    """Returns the call and the value of `assert name(...) == value`."""
-    statement = parse(line).body[0]
+def _first_test(tests: dict[str, Any], name: str | None) -> tuple[str, str]:
+    """Returns the call and the value of the first test; raises ValueError where it is not such."""
+    if tests.get("kind") == "calls":
+        case = tests["cases"][0]
+        args = [as_literal(values.decode(each)) for each in case.get("args", [])]
+        named = (case.get("kwargs") or {}).items()
+        args += [f"{key}={as_literal(values.decode(each))}" for key, each in named]
+        return f"{name}({', '.join(args)})", as_literal(values.decode(case["expected"]))
+    if tests.get("kind") != "asserts" or tests.get("setup"):
+        raise ValueError("no plain tests")
+    statement = parse(tests["asserts"][0]).body[0]
     test = statement.test if isinstance(statement, ast.Assert) else None
     if (
         isinstance(test, ast.Compare)
@@ -97,9 +106,5 @@ def _asserted(line: str, name: str | None) -> tuple[str | None, str | None]:
         and isinstance(test.left.func, ast.Name)
         and test.left.func.id == name
     ):
-        try:
-            value = ast.literal_eval(test.comparators[0])
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            return None, None
-        return ast.unparse(test.left), repr(value)
-    return None, None
+        return ast.unparse(test.left), as_literal(ast.literal_eval(test.comparators[0]))
+    raise ValueError("no call and its value")

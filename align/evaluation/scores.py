@@ -102,9 +102,15 @@ def source_of(problem: str) -> str:
     Problems of one source are not independent, in one benchmark (HumanEval's gaps) and in several
     (a benchmark and its form with more tests).
     """
-    _, colon, own = problem.partition(":")
-    found = _FUNCTION.search(own if colon else problem)
-    return found[0].lower() if found else own or problem
+    benchmark, colon, own = problem.partition(":")
+    if not colon:
+        return problem
+    family = benchmark.partition("_")[0].removesuffix("pack")
+    found = _FUNCTION.search(own)
+    if found:
+        return found[0].lower()
+    number = own.rpartition("/")[2]
+    return f"{family}/{number}" if family in ("humaneval", "mbpp") else f"{family}/{own}"
 
 
 def bootstrap_interval(
@@ -113,8 +119,8 @@ def bootstrap_interval(
     """Returns the 95% percentile interval of the mean of problems' values, drawn by source.
 
     Samples of one problem and problems of one source stay together, so that they are not counted as
-    if they were independent. The draws are always the same. Where all values are equal, which is no
-    proof that others can't be, one value at each end is added to them.
+    if they were independent. The draws are always the same. Where all sources have one mean, which
+    is no proof that others can't be, one source at each end is added to them.
 
     Args:
         values: By problem.
@@ -131,9 +137,11 @@ def bootstrap_interval(
         groups[source_of(problem)].append(value)
     sums = [sum(group) for group in groups.values()]
     sizes = [len(group) for group in groups.values()]
-    if len(set(values.values())) == 1:
-        sums, sizes = [*sums, *ends], [*sizes, 1, 1]
     total, size = np.asarray(sums, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
+    if np.ptp(total / size) < _ROUNDING:
+        usual = size.mean()
+        total = np.append(total, usual * np.asarray(ends))
+        size = np.append(size, (usual, usual))
     generator = np.random.default_rng(0)
     means = []
     for _ in range(draws):

@@ -26,6 +26,7 @@ _ABOUT_CODE = re.compile(
 _IMPURE = frozenset(
     {"input", "open", "print", "exec", "eval", "exit", "quit", "id", "hash", "globals", "locals"}
 )
+_SET_METHODS = frozenset({"intersection", "union", "difference", "symmetric_difference"})
 _IMPURE_MODULES = frozenset(
     {"random", "secrets", "time", "datetime", "os", "sys", "subprocess", "socket", "threading"}
     | {"requests", "urllib", "http", "sqlite3", "uuid", "tempfile", "pathlib", "shutil", "asyncio"}
@@ -195,7 +196,19 @@ def _unordered(function: ast.FunctionDef) -> bool:
 def _makes_set(node: ast.AST) -> bool:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return node.func.id in ("set", "frozenset")
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr in _SET_METHODS
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr | ast.BitXor):
+        return any(map(_is_view, (node.left, node.right)))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+        return _is_view(node.left)
     return isinstance(node, ast.Set | ast.SetComp)
+
+
+def _is_view(node: ast.expr) -> bool:
+    """Whether it is `x.keys()` or `x.items()`, of which operators make sets."""
+    called = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    return called and node.func.attr in ("keys", "items")
 
 
 def _example_calls(tree: ast.Module, function: ast.FunctionDef) -> Iterator[list[Any]]:

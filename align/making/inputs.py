@@ -151,10 +151,10 @@ def _boolean(value: bool, generator: random.Random) -> bool:
 def _text(value: str, generator: random.Random) -> str:
     words = value.split(" ")
     if len(words) > 1 and generator.random() < 0.5:
-        return " ".join(_items(words, generator, None))
+        return " ".join(_items(words, generator, None)) or value
     place = generator.randrange(len(words))
     words[place] = "".join(_items(list(words[place]), generator, None))
-    return " ".join(words)
+    return " ".join(words) or value
 
 
 def _list(value: list[Any], generator: random.Random) -> list[Any]:
@@ -162,7 +162,10 @@ def _list(value: list[Any], generator: random.Random) -> list[Any]:
     # Most lists of a sorted one's elements are not sorted; put in order they are of its kind.
     for order, reverse in ((_rises, False), (_falls, True)):
         if len(value) > 1 and _has(order, value):
-            return sorted(made, reverse=reverse)
+            try:
+                return sorted(made, reverse=reverse)
+            except TypeError:
+                return value
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import json
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ from align.artifacts import Row, canonical_json, sha256_text, short_id
 from align.data.chat_rows import chat_fault
 from align.data.definitions import plain_name
 from align.data.formats import read_conversation
+from align.data.literals import as_literal
 from align.errors import ArtifactError, InputError
 from align.making.choosing import choose_calls
 from align.making.functions import Function, Unfit, read_function
@@ -28,7 +29,6 @@ from align.stage import Context, Output, Summary
 from align.tables import read_rows
 from sandbox import Called, Limits, Outcome, Sandbox, SandboxError, parse_task, values
 from sandbox.compare import equal, parse_compare
-from sandbox.source import parse
 
 #: Seconds of one call; a wrong program that never ends is to cost little.
 _CALL_S = 1.0
@@ -40,7 +40,9 @@ _AHEAD = 4
 _COMPARE = {"abs": 1e-12, "rel": 1e-6}
 _HOW = parse_compare(_COMPARE)
 #: What a function may return that goes over a set in whatever order.
-_ORDERLESS = (bool, int, float, set, frozenset)
+_ORDERLESS = (bool, set, frozenset)
+#: A float nearer to zero can't be told from it by the tests.
+_LEAST = 1e-9
 
 T = TypeVar("T")
 
@@ -146,7 +148,9 @@ def _fit(make: Callable[[], T]) -> T | Unfit:
         return make()
     except Unfit as unfit:
         return unfit
-    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+    except SandboxError:
+        raise
+    except Exception as error:
         return Unfit("odd", f"{type(error).__name__}: {error}")
 
 
@@ -182,15 +186,19 @@ def _made(box: Sandbox, settings: MakeSettings, request: _Request) -> Row:
     if right[0].status != "value":
         raise Unfit("fails", f"{function.name}: its own example ended in {_said(right[0])}")
     # In the other order: what a call leaves behind would change the next one's value.
-    again = _called(box, function, function.code, arguments[::-1])[::-1]
+    ended = [at for at, one in enumerate(right) if one.status == "value"][::-1]
+    repeated = _called(box, function, function.code, [arguments[at] for at in ended])
+    again = dict(zip(ended, repeated, strict=True))
     kind = type(values.decode(right[0].value))
     usable = [
         at
-        for at, (one, other) in enumerate(zip(right, again, strict=True))
-        if _same(one, other) and type(values.decode(one.value)) is kind
+        for at in reversed(ended)
+        if _same(right[at], again[at]) and _testable(values.decode(right[at].value), kind)
     ]
-    if 0 not in usable:
+    if not _same(right[0], again[0]):
         raise Unfit("moody", f"{function.name}: its own example returns one value, then another")
+    if 0 not in usable:
+        raise Unfit("near_zero", f"{function.name}: its own example returns next to nothing")
     if function.unordered and kind not in _ORDERLESS:
         raise Unfit("unordered", f"{function.name}: the order in a set may decide what it returns")
     if len({canonical_json(right[at].value) for at in usable}) < 2:
@@ -208,13 +216,14 @@ def _made(box: Sandbox, settings: MakeSettings, request: _Request) -> Row:
         words = f"{function.name}: its tests tell {choice.told:.0%} of {len(failing)} mutants"
         raise Unfit("weak_tests", words)
     cases = [{"args": arguments[at], "expected": right[at].value} for at in choice.calls]
+    tests = {"kind": "calls", "cases": cases, "compare": _COMPARE}
     row = {
         "task_id": _task_id(request),
         "language": "python",
         "messages": [{"role": "user", "content": _prompt(request, tried[0], right[0])}],
         "prompt": None,
         "entry_point": function.name,
-        "tests": canonical_json({"kind": "calls", "cases": cases, "compare": _COMPARE}),
+        "tests": json.dumps(tests, ensure_ascii=False),  # a dict keeps the order of its keys
         "limits": None,
         "reference": function.code,
         "source": request.source,
@@ -222,6 +231,8 @@ def _made(box: Sandbox, settings: MakeSettings, request: _Request) -> Row:
         "split": "train",
     }
     verdict = box.run(parse_task(row), function.code)
+    if verdict.outcome == Outcome.INFRA_ERROR:
+        raise Unfit("infra_error", f"{function.name}: {verdict.detail}")
     if not verdict.accepted or verdict.strength != "strong":
         raise Unfit("fails", f"{function.name}: it fails its own tests: {verdict.detail}")
     return row
@@ -243,6 +254,12 @@ def _same(one: Called, other: Called) -> bool:
     return both and equal(values.decode(one.value), values.decode(other.value), _HOW)
 
 
+def _testable(value: Any, kind: type) -> bool:
+    """Whether tests can ask for a value: of the type that the prompt shows, and not near zero."""
+    near = isinstance(value, float) and 0 < abs(value) < _LEAST
+    return type(value) is kind and not near
+
+
 def _said(call: Called) -> str:
     return f"{call.status} ({call.detail})" if call.detail else call.status
 
@@ -258,19 +275,13 @@ def _prompt(request: _Request, call: Sequence[Any], returned: Called) -> str:
         Unfit: The test can't be written as a line of code.
     """
     name = request.function.name
-    *arguments, expected = map(repr, [*call, values.decode(returned.value)])
+    try:
+        *arguments, expected = map(as_literal, [*call, values.decode(returned.value)])
+    except ValueError as error:
+        raise Unfit("not_shown", f"{name}: {error}") from None
     line = f"assert {name}({', '.join(arguments)}) == {expected}"
-    if len(line) > _MOST_SHOWN or not _is_literal(expected):
+    if len(line) > _MOST_SHOWN:
         raise Unfit("not_shown", f"{name}: its example is no short line of code")
     return (
         f"{request.question.strip()}\n\nYour code should pass this test:\n\n```python\n{line}\n```"
     )
-
-
-def _is_literal(text: str) -> bool:
-    try:
-        statement = parse(text).body[0]
-        ast.literal_eval(statement.value if isinstance(statement, ast.Expr) else "")
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return False
-    return True

@@ -13,7 +13,7 @@ from typing import Any
 from align.artifacts import read_shards, shard_paths
 from align.errors import ArtifactError
 from align.evaluation.results import solved_by_problem
-from align.evaluation.scores import compare_rates
+from align.evaluation.scores import compare_rates, source_of
 from align.lineage import REPEATED
 
 CHECKPOINTS = ("start", "coarse", "fine", "mixed", "sft_on_chosen", "dpo")
@@ -76,7 +76,7 @@ class Comparison:
         lost: Problems that the earlier one did.
         different: Settings in which the two measurements differ.
         interval: Of the change, 95%, paired by problem; None where the two share no problem.
-        p: Two-sided p-value of the exact sign test on those (McNemar's exact test).
+        p: Two-sided p-value of the exact sign test on their sources (McNemar's exact test).
         noise: The change, as a share of the problems, that chance alone exceeds once in twenty
             times; None where nothing says how the problems vary.
     """
@@ -220,7 +220,10 @@ def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
         paired = compare_rates(before.solved, after.solved)
         won, lost = len(paired.wins), len(paired.losses)
         p, interval = paired.p_value, paired.interval
-        squares = sum((after.solved[each] - before.solved[each]) ** 2 for each in shared)
+        gains: Counter[str] = Counter()
+        for each in shared:
+            gains[source_of(each)] += after.solved[each] - before.solved[each]
+        squares = sum(gain**2 for gain in gains.values())
     different = [
         key
         for key in sorted(before.settings.keys() | after.settings.keys())
@@ -234,9 +237,10 @@ def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
 def _noise(before: Benchmark, after: Benchmark, shared: int, squares: float) -> float | None:
     """Returns 1.96 standard errors of the change where the truth is that nothing changed.
 
-    Paired, the change is the mean of n differences, of variance (sum of their squares) / n^2: with
-    one answer to a problem, that sum is how many changed sides. Where no problem is
-    shared, the two scores are taken as independent, which is more.
+    Paired, the change is the mean of n differences, of variance (sum of their squares) / n^2, where
+    the differences of problems of one source are one: with one answer to a problem, and each of a
+    source of its own, that sum is how many changed sides. Where no problem is shared, the two
+    scores are taken as independent, which is more.
     """
     if shared:
         return 1.96 * math.sqrt(squares) / shared if squares else None

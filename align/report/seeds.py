@@ -58,7 +58,7 @@ class Score:
 
     Attributes:
         score: Mean of the runs' pass@1.
-        low: Lower end of its 95% interval, by bootstrap over problems.
+        low: Lower end of its 95% interval, by bootstrap over the problems' sources.
         high: Upper end.
         by_run: Each run's pass@1.
         stop_rate: Share of the answers that ended by themselves.

@@ -105,11 +105,20 @@ def test_results_are_plain_json() -> None:
     result = within_problem_auroc([("p", 0.9, True), ("p", 0.1, False)])
     assert json.loads(json.dumps(result)) == {
         "value": 1.0,
-        "low": 1.0,
+        "low": 0.0,
         "high": 1.0,
         "problems": 1,
         "comparisons": 1,
     }
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_values_that_are_all_equal_are_no_proof(value: float) -> None:
+    found = share_by_problem((f"p{n}", value) for n in range(40))
+    low, high = found["low"], found["high"]
+    assert low is not None and high is not None
+    assert 0 <= low <= value <= high <= 1
+    assert 0 < high - low < 0.2
 
 
 def test_kappa_is_zero_for_chance_and_one_for_agreement() -> None:
