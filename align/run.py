@@ -175,10 +175,9 @@ class Run:
         chosen = self._cut(first, last)
         another = "give this run another name (--set name=...)"
         with locked(self.folder, another), self._context() as context:
-            forced = {step.instance.id for step in self.plan() if "pruned" in step.reason}
             for instance in self.instances:
                 if instance.id in chosen:
-                    self._do(instance, context, instance.id in forced)
+                    self._do(instance, context)
                     self._prune()
                     self._show_report(instance)
                 elif (
@@ -217,7 +216,7 @@ class Run:
             self.folder, seed=recipe.seed, sandbox=recipe.sandbox, serving=recipe.serving
         )
 
-    def _do(self, instance: Instance, context: RunContext, forced: bool) -> None:
+    def _do(self, instance: Instance, context: RunContext) -> None:
         folder = self.path(instance.id)
         identity = self.identity(instance)
         if identity is None:
@@ -226,6 +225,7 @@ class Run:
         if present is not None and present != identity:
             self._refuse_changed_files(instance, present, identity)
         set_aside(folder, self.folder / "superseded", identity)
+        forced = any(s.instance is instance and "pruned" in s.reason for s in self.plan())
         outside = {k: ref for k, ref in instance.inputs.items() if isinstance(ref, External)}
         names = {name: ref.named for name, ref in outside.items()}
         if read_identity(folder) == identity and read_manifest(folder) and not forced:

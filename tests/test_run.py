@@ -245,6 +245,39 @@ def test_merged_weights_go_as_soon_as_nothing_needs_them(
     assert world.calls == []
 
 
+def test_weights_that_were_pruned_before_they_were_set_aside_are_made_again(
+    world: World,
+) -> None:
+    """`a -> b -> c`: b is changed and put back, and then c needs the weights of the first b."""
+
+    def instances() -> list[Instance]:
+        source = External("data.rows[0]", world.source, lambda: path_sha(world.source))
+        made = [("a", "first", source)]
+        made += [("b", "second", Upstream("a", "model")), ("c", "third", Upstream("b", "model"))]
+        return [
+            Instance(name, "sft", "", world.settings[key], {"model": ref})
+            for name, key, ref in made
+        ]
+
+    world.instances = instances  # type: ignore[method-assign]
+
+    def walk(second: int, third: int) -> list[str]:
+        world.settings |= {
+            "second": SelectSettings(per_task=second),
+            "third": SelectSettings(per_task=third),
+        }
+        world.calls.clear()
+        world.run(keep="last").walk()
+        folder = world.folder / "runs" / "toy"
+        assert (folder / "c" / "model").is_dir()
+        return list(world.calls)
+
+    assert walk(1, 1) == ["a", "b", "c"]
+    assert walk(2, 1) == ["a", "b", "c"], "b needs the weights of a again"
+    assert walk(1, 2) == ["a", "b", "c"], "and c those of the first b, which needs a's"
+    assert walk(1, 2) == []
+
+
 def test_weights_stay_while_a_stage_of_old_settings_waits_to_be_done_again(
     world: World,
 ) -> None:
