@@ -17,6 +17,7 @@ from align.artifacts import (
     sha256_text,
     shard_paths,
     write_atomic,
+    write_json,
     write_parquet,
 )
 from align.context import RunContext, console
@@ -24,8 +25,9 @@ from align.errors import InputError, RecipeError
 from align.locks import locked
 from align.manifest import (
     CALIBRATION,
+    FACTS,
     begin,
-    calibration_beside,
+    beside,
     finish,
     path_sha,
     read_identity,
@@ -97,6 +99,7 @@ def do_stage(
     out: Path,
     *,
     table: str | None = None,
+    facts: bool = False,
     seed: int = 0,
     sandbox: SandboxSettings | None = None,
     serving: ServingSettings | None = None,
@@ -104,7 +107,8 @@ def do_stage(
     """Runs one stage on files; a killed verb goes on where it stopped.
 
     `table` names the table that `--out X.parquet` holds; None where a stage writes no single one.
-    What else it writes stands beside that file, as `X.NAME.parquet`.
+    What else it writes stands beside that file, as `X.NAME.parquet`, and with `facts` what it says
+    of the table, as `X.facts.json`.
 
     Raises:
         RecipeError: `--out` is one file, and the stage writes a folder.
@@ -163,6 +167,8 @@ def do_stage(
         manifest = read_manifest(folder) or {}
         if one_file and table is not None:
             _all_files(folder, table, out)
+            if facts:
+                write_json(beside(out, FACTS), manifest["details"])
             # Away at once: a half of it must not be taken for the whole by the next command.
             trash = folder.with_name(f"{folder.name}.done")
             shutil.rmtree(trash, ignore_errors=True)
@@ -192,13 +198,13 @@ def _train_along(
 def _all_files(folder: Path, table: str, out: Path) -> None:
     """Writes a stage's table to one file, and what else it wrote beside that."""
     if (folder / CALIBRATION).exists():
-        write_atomic(calibration_beside(out), (folder / CALIBRATION).read_bytes())
+        write_atomic(beside(out, CALIBRATION), (folder / CALIBRATION).read_bytes())
     for other in sorted(folder.glob("*/shard-00000.parquet")):
         name = other.parent.name
         if name != table and next(iter(read_shards(other.parent)), None) is not None:
-            beside = out.with_name(f"{out.stem}.{name}{out.suffix}")
-            _one_file(other.parent, beside)
-            console.print(f"{name}: {beside}")
+            another = out.with_name(f"{out.stem}.{name}{out.suffix}")
+            _one_file(other.parent, another)
+            console.print(f"{name}: {another}")
     _one_file(folder / table, out)
 
 

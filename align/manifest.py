@@ -40,9 +40,13 @@ _PACKAGES = (
 )
 
 
-def calibration_beside(file: Path) -> Path:
-    """Returns where the calibration stands that belongs to judgements in one file."""
-    return file.with_name(f"{file.stem}.{CALIBRATION}")
+FACTS = "facts.json"
+"""What a stage said of its table, where that is one file and the manifest is gone."""
+
+
+def beside(file: Path, name: str) -> Path:
+    """Returns where the calibration, or the facts, stand that belong to a table in one file."""
+    return file.with_name(f"{file.stem}.{name}")
 
 
 def read_identity(folder: Path) -> Identity | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from align.artifacts import Row, write_atomic, write_parquet
 from align.errors import InputError
-from align.manifest import calibration_beside, read_manifest
+from align.manifest import CALIBRATION, FACTS, beside, read_manifest
 from align.rows import PAIR
 from align.tables import read_rows
 
@@ -53,9 +53,12 @@ pairs = load_dataset("...", split="train").select_columns(["prompt", "chosen", "
 
 def facts_beside(table: Path | None) -> dict[str, Any]:
     """Returns what the stage that wrote a table said of it; nothing where the table came alone."""
-    if table is not None and (path := calibration_beside(table)).is_file():
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    manifest = read_manifest(table.parent) if table is not None and table.is_dir() else None
+    if table is None:
+        return {}
+    for name in (CALIBRATION, FACTS):
+        if (path := beside(table, name)).is_file():
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+    manifest = read_manifest(table.parent) if table.is_dir() else None
     details: dict[str, Any] = manifest["details"] if manifest else {}
     return details
 

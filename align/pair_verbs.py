@@ -65,7 +65,7 @@ def pair(
         "common": settings.common,
     }
     inputs = {name: table_path(table) for name, table in named.items() if table is not None}
-    do_stage("preference", settings, inputs, out, table="pairs", seed=seed)
+    do_stage("preference", settings, inputs, out, table="pairs", facts=True, seed=seed)
 
 
 @pair_app.command()

@@ -90,6 +90,19 @@ def test_one_file_holds_the_pairs(tables: Path, tmp_path: Path) -> None:
     assert len(list(read_rows(tmp_path / "pairs.parquet"))) == 3
 
 
+def test_pairs_of_one_file_are_published_with_all_that_is_known_of_them(
+    tables: Path, tmp_path: Path
+) -> None:
+    for out in ("folder", "pairs.parquet"):
+        pair(tables, tmp_path / out)
+    cards = []
+    for table in ("folder/pairs", "pairs.parquet"):
+        align("pair", "publish", str(tmp_path / table), "--out", str(tmp_path / "published"))
+        cards.append((tmp_path / "published" / "README.md").read_text())
+    assert cards[0] == cards[1]
+    assert "| auroc | value 0.75 |" in cards[1] and "| mixed | 1 |" in cards[1]
+
+
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(RecipeError, match="needs --samples, --out, and --verdicts"):
         align("pair", "--samples", "s.parquet", "--out", "o")
