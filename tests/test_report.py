@@ -356,6 +356,11 @@ def test_the_stage_writes_the_page_and_a_summary_that_does_not_depend_on_times(
         first = run(settings, inputs, out, context)
         stage(copy, "export", seconds=99.0)
         again = run(settings, inputs, out, context)
+        del inputs["eval.fine"]  # as in a recipe that has no fine stage any more
+        without = run(settings, inputs, out, context).details["scores"]
+        assert without.keys() | {"fine"} == first.details["scores"].keys()
+        assert "fine" not in without
+        run(settings, inputs | {"eval.fine": copy / "eval.fine"}, out, context)
     assert first.content_sha == again.content_sha
     summary = json.loads((copy / "report/summary.json").read_text())
     assert summary["scores"]["dpo"]["humaneval"]["pass@1"] == SOLVED["dpo"] / PROBLEMS

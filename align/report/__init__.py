@@ -33,7 +33,7 @@ def run(
     """
     del context
     run_folder = out.path.parent
-    view = collect(run_folder, title=settings.title)
+    view = collect(run_folder, title=settings.title, only=inputs.keys())
     scores = {
         evaluation.checkpoint: {
             name: {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -120,11 +120,15 @@ class RunView:
         return sum(stage.seconds for stage in self.stages)
 
 
-def collect(folder: Path, *, title: str | None = None) -> RunView:
+def collect(
+    folder: Path, *, title: str | None = None, only: Collection[str] | None = None
+) -> RunView:
     """Reads a run's folder.
 
     Args:
         folder: `runs/<name>`.
+        only: The stages of the run; what stages that its recipe has no more left there does not
+            count. None: all that are there.
         title: The report's heading; by default what the report stage was given, or the run's name.
 
     Raises:
@@ -132,7 +136,7 @@ def collect(folder: Path, *, title: str | None = None) -> RunView:
         ArtifactError: A manifest in it can't be read.
     """
     events = list(events_of(folder / "log.jsonl"))
-    stages = stages_of(folder, events)
+    stages = [each for each in stages_of(folder, events) if only is None or each.id in only]
     if not stages:
         raise InputError(f"{folder} holds no stage of a run; give the folder runs/NAME")
     done = {stage.id: stage for stage in stages if stage.done}
