@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RecordingContext
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -26,6 +25,7 @@ from align.rows import TASK
 from align.settings import MakeSettings
 from align.stage import Output, Summary
 from sandbox import Sandbox, parse_task
+from tests.conftest import RecordingContext
 
 CLIP = """```python
 import math
