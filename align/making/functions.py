@@ -207,8 +207,11 @@ def _makes_set(node: ast.AST) -> bool:
 
 def _is_view(node: ast.expr) -> bool:
     """Whether it is `x.keys()` or `x.items()`, of which operators make sets."""
-    called = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-    return called and node.func.attr in ("keys", "items")
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("keys", "items")
+    )
 
 
 def _example_calls(tree: ast.Module, function: ast.FunctionDef) -> Iterator[list[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,7 +220,7 @@ def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
         paired = compare_rates(before.solved, after.solved)
         won, lost = len(paired.wins), len(paired.losses)
         p, interval = paired.p_value, paired.interval
-        gains: Counter[str] = Counter()
+        gains: defaultdict[str, float] = defaultdict(float)
         for each in shared:
             gains[source_of(each)] += after.solved[each] - before.solved[each]
         squares = sum(gain**2 for gain in gains.values())
