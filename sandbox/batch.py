@@ -5,15 +5,41 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from sandbox.task import Task
 from sandbox.verdict import Verdict
 
 K = TypeVar("K")
+T = TypeVar("T")
+R = TypeVar("R")
 Run = Callable[[Task, str | None], Verdict]
+
+
+# Items that are taken ahead of the first unfinished one, for each worker.
+_AHEAD = 4
+
+
+def in_order(items: Iterable[T], work: Callable[[T], R], workers: int) -> Iterator[tuple[T, R]]:
+    """Yield each item with what ``work`` makes of it, in the items' order, several at work at once.
+
+    Raises what ``work`` raises.
+    """
+    executor = ThreadPoolExecutor(workers)
+    running: deque[tuple[T, Future[R]]] = deque()
+    try:
+        for item in items:
+            running.append((item, executor.submit(work, item)))
+            if len(running) >= _AHEAD * workers:
+                first, future = running.popleft()
+                yield first, future.result()
+        for first, future in running:
+            yield first, future.result()
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 class Batch:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
+from sandbox.batch import in_order
 from sandbox.grade import stub
 from sandbox.limits import Limits
 from sandbox.runner import Sandbox
@@ -18,8 +17,6 @@ _FLOOR_S = 4.0
 _FACTOR = 4.0
 # What the reference itself may take while its time is being measured.
 _MEASURE_S = 60.0
-# Tasks that are taken ahead of the first unfinished one, for each worker.
-_AHEAD = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,17 +84,8 @@ def check_tasks(box: Sandbox, tasks: Iterable[Task], repeats: int = 2) -> Iterat
     Raises:
         SandboxError: the sandbox itself failed.
     """
-    executor = ThreadPoolExecutor(box.workers)
-    running: deque[Future[TaskReport]] = deque()
-    try:
-        for task in tasks:
-            running.append(executor.submit(check_task, box, task, repeats))
-            if len(running) >= _AHEAD * box.workers:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+    for _, report in in_order(tasks, lambda task: check_task(box, task, repeats), box.workers):
+        yield report
 
 
 def _report(task: Task, problem: str, runs: Iterable[Verdict] = ()) -> TaskReport:

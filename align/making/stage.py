@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,14 +26,13 @@ from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.tables import read_rows
 from sandbox import Called, Limits, Outcome, Sandbox, SandboxError, parse_task, values
+from sandbox.batch import in_order
 from sandbox.compare import equal, parse_compare
 
 #: Seconds of one call; a wrong program that never ends is to cost little.
 _CALL_S = 1.0
 #: Letters of the call that a prompt shows.
 _MOST_SHOWN = 300
-#: Rows that are worked on ahead of the first unfinished one, for each worker.
-_AHEAD = 4
 #: Between floats; who computes in another order is not wrong.
 _COMPARE = {"abs": 1e-12, "rel": 1e-6}
 _HOW = parse_compare(_COMPARE)
@@ -85,7 +82,7 @@ def run(
         ):
             todo = [each for each in requests if _task_id(each) not in writer.done]
             bar.advance(len(requests) - len(todo))
-            for request, made in _in_order(todo, partial(_make, box, settings), box.workers):
+            for request, made in in_order(todo, partial(_make, box, settings), box.workers):
                 bar.advance()
                 if isinstance(made, Unfit):
                     skips.add(made.kind, request.place, str(made))
@@ -148,28 +145,10 @@ def _fit(make: Callable[[], T]) -> T | Unfit:
         return make()
     except Unfit as unfit:
         return unfit
-    except SandboxError:
+    except (SandboxError, OSError):
         raise
     except Exception as error:
         return Unfit("odd", f"{type(error).__name__}: {error}")
-
-
-def _in_order(
-    requests: Sequence[_Request], make: Callable[[_Request], Row | Unfit], workers: int
-) -> Iterator[tuple[_Request, Row | Unfit]]:
-    """Yields each request with what was made of it, in their order, several at work at once."""
-    executor = ThreadPoolExecutor(workers)
-    running: deque[tuple[_Request, Future[Row | Unfit]]] = deque()
-    try:
-        for request in requests:
-            running.append((request, executor.submit(make, request)))
-            if len(running) >= _AHEAD * workers:
-                first, future = running.popleft()
-                yield first, future.result()
-        for first, future in running:
-            yield first, future.result()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _make(box: Sandbox, settings: MakeSettings, request: _Request) -> Row | Unfit:
