@@ -12,6 +12,7 @@ from pathlib import Path
 
 from align.artifacts import Row
 from align.errors import InputError
+from align.manifest import path_sha
 from align.tables import read_rows, resolve_table
 
 
@@ -133,6 +134,17 @@ def find_benchmark(name: str) -> Path | None:
     )
 
 
+def benchmark_sha(name: str) -> str:
+    """Returns the hash of a known benchmark's file; one of the Hub is known by its place there.
+
+    Raises:
+        InputError: It is not known, is not to be had, or can't be read.
+    """
+    path = find_benchmark(name)
+    source = SOURCES[name]
+    return path_sha(path or Path(f"{source.hub}/{source.subset}/{source.split}"))
+
+
 def benchmark_rows(name: str) -> Iterator[tuple[str, Row]]:
     """Yields (place, row) of a known benchmark, as its authors publish them.
 
@@ -153,6 +165,12 @@ def benchmark_rows(name: str) -> Iterator[tuple[str, Row]]:
         ) from error
 
 
+def text_source(name: str) -> str:
+    """Returns the benchmark that holds a known one's problems as text."""
+    same = name.startswith("humaneval_infilling") or name == "humaneval_plus"
+    return "humaneval" if same else name
+
+
 def benchmark_texts(name: str) -> Iterator[tuple[str, Row]]:
     """Yields (problem, columns) of a known benchmark that training rows must not overlap.
 
@@ -161,7 +179,6 @@ def benchmark_texts(name: str) -> Iterator[tuple[str, Row]]:
     Raises:
         InputError: As `benchmark_rows`.
     """
-    same = name.startswith("humaneval_infilling") or name == "humaneval_plus"
-    for place, row in benchmark_rows("humaneval" if same else name):
+    for place, row in benchmark_rows(text_source(name)):
         kept = {key: value for key, value in row.items() if not key.endswith("_input")}
         yield str(row.get("task_id", row.get("id", place))), kept

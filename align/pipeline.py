@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from align.benchmark_files import KNOWN_BENCHMARKS
+from align.benchmark_files import KNOWN_BENCHMARKS, benchmark_sha, text_source
 from align.errors import CheckpointError, InputError, RecipeError
 from align.lineage import REPEATED, checkpoint_name
 from align.manifest import path_sha
@@ -133,15 +133,26 @@ class _Compiler:
             return External(key, Path(name), lambda: f"hub:{name}")
         return External(key, path, partial(path_sha, path))
 
+    def measures(self, benchmarks: Collection[str]) -> dict[str, Ref]:
+        """Returns the problems of benchmarks as inputs of what is measured by them."""
+        inputs: dict[str, Ref] = {
+            f"problems.{name}": _problems(name) for name in benchmarks if name in KNOWN_BENCHMARKS
+        }
+        if "held_out" in benchmarks:
+            inputs["held_out"] = Upstream("data", "held_out")
+        return inputs
+
     def against(self, key: str, named: Sequence[str], inputs: dict[str, Ref]) -> list[str]:
-        """Returns the benchmarks that rows must not overlap, and adds those that are tables.
+        """Returns the benchmarks that rows must not overlap, and adds their data to the inputs.
 
         What is measured must not be trained on, whether the recipe says so or not.
         """
         measured = self.recipe.eval.benchmarks if self.recipe.eval else {}
         names = list(dict.fromkeys([*named, *(name for name in measured if name != "held_out")]))
         for name in names:
-            if name not in KNOWN_BENCHMARKS:
+            if name in KNOWN_BENCHMARKS:
+                inputs[f"problems.{text_source(name)}"] = _problems(text_source(name))
+            else:
                 inputs[f"benchmark.{name}"] = self.table(f"{key}: {name}", name)
         return names
 
@@ -237,9 +248,7 @@ class _Compiler:
             return
         if not _chosen(name, settings.checkpoints) or self.has(f"eval.{name}"):
             return
-        inputs: dict[str, Ref] = {"model": model}
-        if "held_out" in settings.benchmarks:
-            inputs["held_out"] = Upstream("data", "held_out")
+        inputs = {"model": model, **self.measures(settings.benchmarks)}
         extra = {**self.serving, **self.sandbox}
         # Which other checkpoints are measured changes nothing here.
         own = settings.model_copy(update={"checkpoints": None, "repeated": None})
@@ -252,6 +261,7 @@ class _Compiler:
         changes = {"n": again.n, "temperature": again.temperature, "benchmarks": benchmarks}
         title = f"pass@1 from {again.n} answers to each problem"
         own = own.model_copy(update=changes)
+        inputs = {"model": model, **self.measures(benchmarks)}
         self.add(f"eval.{REPEATED}{name}", "evaluation", title, own, inputs, extra)
 
     def fim(self, settings: FimSettings) -> None:
@@ -309,6 +319,12 @@ class _Compiler:
         control = f"sft.chosen.{name}"
         self.add(control, "sft", "the control of dpo: the chosen answers alone", settings, inputs)
         self.evaluate(_name_of(Upstream(control)), Upstream(control, "model"))
+
+
+def _problems(benchmark: str) -> External:
+    """Returns the data of a known benchmark, wherever it lies on this machine."""
+    sha = partial(benchmark_sha, benchmark)
+    return External(f"eval.benchmarks: {benchmark}", Path(benchmark), sha)
 
 
 def _chosen(checkpoint: str, names: Sequence[str] | None) -> bool:

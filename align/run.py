@@ -154,7 +154,7 @@ class Run:
         for name, ref in instance.inputs.items():
             if not isinstance(ref, External) or before.get(name, ref.named) != ref.named:
                 continue  # another one by another name is a changed recipe
-            if present.inputs.get(name) != wanted.inputs[name]:
+            if present.inputs.get(name, wanted.inputs[name]) != wanted.inputs[name]:
                 raise ArtifactError(
                     f"{ref.key} ({ref.path}) changed since {self.path(instance.id)} was made from "
                     "it, but the recipe did not: put it back as it was, or give the run another "

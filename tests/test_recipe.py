@@ -245,7 +245,8 @@ def test_evaluations_by_several_answers_stand_beside_and_change_no_other(tmp_pat
         "temperature": 0.2,
         "benchmarks": {"humaneval": 8},
     }
-    assert repeated[added].inputs == repeated["eval.dpo"].inputs
+    assert repeated[added].inputs["model"] == repeated["eval.dpo"].inputs["model"]
+    assert set(repeated[added].inputs) == {"model", "problems.humaneval"}
 
 
 def test_one_more_round_changes_nothing_of_those_before(tmp_path: Path) -> None:
@@ -323,7 +324,32 @@ def test_what_is_measured_is_decontaminated_against(tmp_path: Path) -> None:
         "humaneval",
         "humaneval_infilling",
     ]
-    assert list(data.inputs) == ["rows.0", "benchmark.own.jsonl"]
+    assert list(data.inputs) == ["rows.0", "benchmark.own.jsonl", "problems.humaneval"]
+
+
+def test_the_problems_of_a_benchmark_are_inputs_of_all_that_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGN_DATA", str(tmp_path))
+    problems = tmp_path / "mbpp" / "mbpp_validation.jsonl"
+    problems.parent.mkdir()
+    repeated = "repeated: {benchmarks: [mbpp_validation]}"
+    text = f"eval: {{benchmarks: {{held_out: 4, humaneval: 3, mbpp_validation: 4}}, {repeated}}}\n"
+    hashes = []
+    for each in ("one", "two"):
+        problems.write_text(each, encoding="utf-8")
+        stages = compiled(tmp_path, text)
+        for stage in ("data", "eval.start", "eval.repeated.start"):
+            outside = stages[stage].inputs["problems.mbpp_validation"]
+            assert isinstance(outside, External)
+            hashes.append(outside.sha())
+    assert len(set(hashes[:3])) == len(set(hashes[3:])) == 1
+    assert hashes[0] != hashes[3]
+    assert "problems.humaneval" in stages["eval.start"].inputs
+    assert "problems.humaneval" not in stages["eval.repeated.start"].inputs
+    assert stages["eval.start"].inputs["held_out"] == Upstream("data", "held_out")
+    problems.unlink()
+    assert hashes[0] != outside.sha() == outside.sha(), "the Hub's, where the file is not there"
 
 
 def test_no_yaml_and_no_mapping_are_explained(tmp_path: Path) -> None:

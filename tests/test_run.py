@@ -145,6 +145,15 @@ def test_a_changed_input_file_is_refused_by_name(world: World) -> None:
         world.run().plan()
 
 
+def test_an_input_that_a_run_of_an_earlier_version_lacks_did_not_change(world: World) -> None:
+    world.walk()
+    path = world.folder / "runs/toy/first/identity.json"
+    identity = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(identity | {"inputs": {}}), encoding="utf-8")
+    assert [step.state for step in world.run().plan()] == ["run", "run", "run"]
+    assert world.walk() == ["first"]
+
+
 def test_an_input_that_the_recipe_names_anew_is_a_changed_recipe(world: World) -> None:
     world.named = "org/one"
     world.walk()
