@@ -16,7 +16,7 @@ from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.tables import read_rows
 from align.verdicts import verdict_id, verdict_row
-from sandbox import SandboxError, Task, TaskError, parse_task
+from sandbox import Outcome, SandboxError, Task, TaskError, parse_task
 
 
 def run(
@@ -124,13 +124,21 @@ def _execute(
     for row in samples:
         equal.setdefault((row["task_id"], row["code"]), []).append(row)
     work = ((rows, tasks[task_id], code) for (task_id, code), rows in equal.items())
+    faults: list[Row] = []
     try:
         with context.sandbox() as box:
             for rows, verdict in box.run_many(work, repeat=settings.repeat):
                 for row in rows:
-                    emit(
-                        verdict_row(row["sample_id"], row["task_id"], row["sample_index"], verdict)
+                    made = verdict_row(
+                        row["sample_id"], row["task_id"], row["sample_index"], verdict
                     )
+                    if verdict.outcome == Outcome.INFRA_ERROR:
+                        faults.append(made)
+                    else:
+                        emit(made)
                     advance()
     except SandboxError as error:
+        # No verdict for what it failed: the next command is to run that again.
         raise ArtifactError(f"the sandbox stopped: {error}") from error
+    for made in faults:
+        emit(made)

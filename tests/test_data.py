@@ -15,6 +15,7 @@ from align.errors import InputError
 from align.settings import CHECKLIST, DataSettings
 from align.stage import Output, Summary
 from align.tables import read_rows
+from sandbox import parse_task
 from tests.conftest import RecordingBar, RecordingContext
 
 DEMO = Path(__file__).parent.parent / "recipes" / "demo"
@@ -137,8 +138,72 @@ def test_the_split_is_by_problem_and_stable(
     held = {row["task_id"] for row in table(output, "held_out")}
     more = write(tmp_path / "more.jsonl", [task(f"t{n}") for n in range(300)])
     again = Output(tmp_path / "again", output.identity)
-    stage(again, context, None, more, held_out=0.2)
-    assert {name for name in held} <= {row["task_id"] for row in table(again, "held_out")}
+    stage(again, RecordingContext(5), None, more, held_out=0.2)
+    assert held <= {row["task_id"] for row in table(again, "held_out")}, "another seed's, too"
+
+
+def test_a_problem_is_held_out_in_all_its_forms_or_in_none(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    tasks = [task(name) for n in range(40) for name in (f"t{n}", f"t{n}/function")]
+    stage(output, context, None, write(tmp_path / "tasks.jsonl", tasks), held_out=0.5)
+    held = {row["task_id"] for row in table(output, "held_out")}
+    assert 0 < len(held) < 80
+    assert all(
+        (name in held) == (f"{name}/function" in held) for name in [f"t{n}" for n in range(40)]
+    )
+
+
+def test_what_is_held_out_is_not_asked_in_training_by_another_name(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    shown = "\n\nYour code should pass this test:\n\n```python\nassert f(1) == 2\n```"
+    asked = [{"role": "user", "content": f"Write twin.{shown}"}]
+    tasks = [
+        task("kept", split="held_out", messages=asked),
+        task("twin"),
+        task("other", split="train"),
+        task("measured", split="test"),
+    ]
+    summary = stage(output, context, None, write(tmp_path / "tasks.jsonl", tasks))
+    assert [row["task_id"] for row in table(output, "held_out")] == ["kept"]
+    assert [row["task_id"] for row in table(output, "tasks")] == ["other"]
+    reasons = {row["kind"]: row["reason"] for row in table(output, "dropped")}
+    assert reasons["asked_in_held_out"] == "kept, which is held out, asks the same"
+    assert "split test" in reasons["bad_task"]
+    assert summary.counts["asked_in_held_out"] == summary.counts["bad_task"] == 1
+
+
+def test_tests_keep_the_order_of_a_dict_s_keys(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    code = "def f(x):\n    return next(k for k, v in x.items() if v == max(x.values()))\n"
+    tests = {"kind": "calls", "cases": [{"args": [{"b": 3, "a": 3}], "expected": "b"}]}
+    path = write(tmp_path / "tasks.jsonl", [task("first", tests=tests, reference=code)])
+    stage(output, context, None, path, function_form=True)
+    plain, other = table(output, "tasks")
+    assert json.loads(plain["tests"]) == tests
+    assert plain["tests"].index('"b": 3') < plain["tests"].index('"a": 3')
+    assert ">>> f({'b': 3, 'a': 3})\n    'b'" in other["messages"][0]["content"]
+    swapped = {"kind": "calls", "cases": [{"args": [{"a": 3, "b": 3}], "expected": "b"}]}
+    shas = {parse_task(plain | {"tests": each}).tests.sha for each in (tests, swapped)}  # type: ignore[union-attr]
+    assert len(shas) == 2
+
+
+def test_what_a_task_tells_of_a_benchmark_without_a_reference_is_found(
+    tmp_path: Path, output: Output, context: RecordingContext
+) -> None:
+    called = task("called", reference=None, entry_point="has_close_elements")
+    numbers = [1.0, 2.0, 3.9, 4.0, 5.0, 2.2]
+    tests = {"kind": "calls", "cases": [{"args": [numbers, 0.3], "expected": True}]}
+    code = "def near(x, y):\n    return True\n"
+    shows = task("shows", tests=tests, entry_point="near", reference=code)
+    path = write(tmp_path / "tasks.jsonl", [called, shows])
+    summary = stage(output, context, None, path, function_form=True)
+    assert [row["task_id"] for row in table(output, "tasks")] == ["shows"]
+    assert summary.counts["contaminated"] == 2
+    places = {hit["place"].rpartition("/")[2] for hit in table(output, "contamination")}
+    assert places == {"tasks.jsonl:1", "tasks.jsonl:2, as a function"}
 
 
 def test_tasks_to_train_on_are_asked_in_both_forms_where_wanted(
@@ -181,14 +246,14 @@ def test_rows_must_not_overlap_held_out_tasks(
 ) -> None:
     question = "Count how many of the given old ships carry more than a hundred green barrels."
     messages = [{"role": "user", "content": question}]
-    tasks = [task("out", messages=messages), *(task(f"t{n}") for n in range(30))]
     rows = write(tmp_path / "chats.jsonl", [chat(question, "Many."), chat("a?", "b.")])
-    path = write(tmp_path / "tasks.jsonl", tasks)
     cases = set()
-    for seed in range(6):
-        out = Output(tmp_path / f"seed-{seed}", output.identity)
-        summary = stage(out, RecordingContext(seed), rows, path, held_out=0.5)
-        held = "out" in {row["task_id"] for row in table(out, "held_out")}
+    for name in "abcdef":
+        tasks = [task(name, messages=messages), *(task(f"t{n}") for n in range(30))]
+        path = write(tmp_path / f"{name}.jsonl", tasks)
+        out = Output(tmp_path / name, output.identity)
+        summary = stage(out, context, rows, path, held_out=0.5)
+        held = name in {row["task_id"] for row in table(out, "held_out")}
         assert summary.counts.get("contaminated", 0) == int(held)
         assert summary.counts["rows"] == 2 - int(held)
         cases.add(held)

@@ -178,6 +178,15 @@ def test_a_short_question_is_found_where_it_is_asked_word_by_word() -> None:
     }
     assert not found("Reverse the words of a string, and say why.", "", built)
     assert not found("Sort.", "", built), "one word is no copy"
+    shown = "\nYour code should pass this test:\n\n```python\nassert rev('a b') == 'b a'\n```"
+    assert rules(found(f"Reverse the words of a string.{shown}", "", built)) == {
+        ("ngram", "prompt")
+    }
+    messages = [{"role": "user", "content": f"Find the largest of three numbers.{shown}"}]
+    built.add_problem("held_out", "3", {"messages": messages, "entry_point": "largest_one"})
+    assert rules(found("Find the largest of three numbers.", "max(a, b, c)", built)) == {
+        ("ngram", "prompt")
+    }
 
 
 def test_a_call_is_no_definition() -> None:

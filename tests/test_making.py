@@ -310,6 +310,7 @@ def test_what_gives_no_good_tests_is_left_out_with_its_reason(tmp_path: Path) ->
             "def some(x):\n    return [0, 1][len(x) % 2]\nsome([('a', {'x': 1}), ('b', {'x': 2})])",
         ),
         row("Photon.", "def photon(f):\n    return 6.626e-34 * f\nphoton(5e14)"),
+        row("Inside.", "def inside(f):\n    return [6.6e-34 * f, f + 1, {f}]\ninside(5.5)"),
         row("Out.", "def odd(x):\n    return iter([x])\nodd(3)"),
         row("Long.", f"def last(x):\n    return x[-1] + 1\nlast({list(range(99))})"),
         row("Big.", "def big(x):\n    return 7 ** (9000 + x)\nbig(3)"),
@@ -321,7 +322,7 @@ def test_what_gives_no_good_tests_is_left_out_with_its_reason(tmp_path: Path) ->
     )
     assert [made["entry_point"] for made in rows] == ["above", "some"]
     assert summary.counts == {
-        **{"tasks": 2, "near_zero": 2, "bad_row": 1, "turns": 1, "double": 2, "one_value": 1},
+        **{"tasks": 2, "near_zero": 3, "bad_row": 1, "turns": 1, "double": 2, "one_value": 1},
         "moody": 2,
         **{"fails": 4, "not_shown": 2, "odd": 1, "weak_tests": 1, "unordered": 2},
     }
@@ -356,6 +357,10 @@ def test_what_gives_no_good_tests_is_left_out_with_its_reason(tmp_path: Path) ->
             "def at(xs, x):\n    return xs.index(x) if x in xs else 'not found'\nat([3, 1, 2], 1)",
             "def at(xs, x):\n    return xs.index(x) if x in xs else -1",
         ),
+        (
+            "def mean(xs):\n    return sum(xs) / len(xs)\nmean([0.1, 0.2, 0.7, 5000.3])",
+            "def mean(xs):\n    return sum(x / len(xs) for x in reversed(xs))",
+        ),
     ],
 )
 def test_what_the_example_leaves_open_refuses_no_other_right_program(
@@ -365,6 +370,23 @@ def test_what_the_example_leaves_open_refuses_no_other_right_program(
     with Sandbox(engine="namespaces", isolation="ns", workers=2) as box:
         verdict = box.run(parse_task(made), right)
     assert verdict.outcome == "accepted", verdict.detail
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("example", "wrong"),
+    [
+        (
+            "def grow(p, r, n):\n    return round(p * (1 + r) ** n, 2)\ngrow(10000.0, 0.05, 10)",
+            "def grow(p, r, n):\n    return p * (1 + r) ** n",
+        ),
+        ("def half(n):\n    return n // 2\nhalf(1000001)", "def half(n):\n    return n / 2"),
+    ],
+)
+def test_who_does_not_round_is_wrong(tmp_path: Path, example: str, wrong: str) -> None:
+    _, (made,) = make(tmp_path, row("Do it.", example), min_told=0.0)
+    with Sandbox(engine="namespaces", isolation="ns", workers=2) as box:
+        assert box.run(parse_task(made), wrong).outcome == "wrong_answer"
 
 
 @pytest.mark.engine

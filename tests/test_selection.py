@@ -1,5 +1,6 @@
 """Rejection sampling keeps what ran, and forgets no hard task."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from align.selection import run
 from align.settings import SelectSettings
 from align.stage import Output, Summary
 from align.tables import read_rows
+from sandbox.grade import code_sha
 from tests.conftest import RecordingContext
 from tests.pair_rows import BAD, BETTER, GOOD, sample, verdict
 
@@ -130,6 +132,24 @@ def test_without_tests_the_judge_decides_and_no_task_is_forgotten(tmp_path: Path
 def test_a_sample_without_its_columns_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"samples\.parquet row 0: finish_reason is missing"):
         select(tmp_path, [sample("a", GOOD, finish_reason=None)], [verdict("a", "accepted")])
+
+
+def test_a_verdict_of_another_program_chooses_nothing(tmp_path: Path) -> None:
+    ran = verdict("a", "accepted", code_sha=code_sha("def other(): pass"))
+    with pytest.raises(InputError, match="of another program than the sample's code"):
+        select(tmp_path, [sample("a", GOOD)], [ran])
+    with pytest.raises(InputError, match=r"the sample is of task .*, its verdict of another"):
+        select(tmp_path, [sample("a", GOOD)], [verdict("a", "accepted", task_id="another")])
+
+
+def test_samples_from_elsewhere_need_only_what_tells_them_apart(tmp_path: Path) -> None:
+    needed = ("sample_id", "task_id", "messages", "text", "finish_reason")
+    row = {name: sample("a", GOOD)[name] for name in needed}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    write_parquet(tmp_path / "verdicts.parquet", [verdict("a", "accepted")], schemas.VERDICT)
+    inputs = {"samples": tmp_path / "samples.jsonl", "verdicts": tmp_path / "verdicts.parquet"}
+    output = Output(tmp_path / "out", Identity("select", "config"))
+    assert run(SelectSettings(), inputs, output, RecordingContext()).counts["rows"] == 1
 
 
 def test_equal_code_counts_once(tmp_path: Path) -> None:

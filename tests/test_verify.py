@@ -1,5 +1,6 @@
 """The verify stage, in a real sandbox: outcomes, skips, resume, repeats."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,13 @@ from typing import Any
 import pytest
 
 from align.artifacts import Identity
-from align.errors import InputError
+from align.errors import ArtifactError, InputError
 from align.settings import VerifySettings
 from align.skips import Skips
 from align.stage import Output, Summary
 from align.tables import read_rows
 from align.verify import check_samples, run
-from sandbox import Sandbox, parse_task
+from sandbox import Outcome, Sandbox, SandboxError, parse_task
 from tests.conftest import RecordingContext
 
 TASK = {
@@ -174,3 +175,33 @@ def test_each_run_of_a_repeated_sample_is_timed(tmp_path: Path) -> None:
     assert verdicts[0]["outcome"] == "accepted"
     assert len(verdicts[0]["run_cpu_ms"]) == 3
     assert verdicts[0]["run_cpu_ms"][0] == verdicts[0]["cpu_ms"]
+
+
+class DyingBox:
+    """A sandbox that fails the second program, and stops at the third."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self._box = box
+
+    def run_many(self, jobs: Any, repeat: int) -> Any:
+        for number, (key, verdict) in enumerate(self._box.run_many(jobs, repeat=repeat)):
+            if number == 1:
+                verdict = dataclasses.replace(verdict, outcome=Outcome.INFRA_ERROR, detail="full")
+            if number == 2:
+                raise SandboxError("no engine answers")
+            yield key, verdict
+
+
+class DyingContext(RecordingContext):
+    @contextmanager
+    def sandbox(self) -> Iterator[Any]:
+        with Sandbox(engine="namespaces", isolation="ns", workers=1) as box:
+            yield DyingBox(box)
+
+
+def test_what_a_stopped_sandbox_failed_is_run_again_by_the_next_command(tmp_path: Path) -> None:
+    samples = [sample(n, f"{GOOD}# {n}") for n in range(4)]
+    with pytest.raises(ArtifactError, match="the sandbox stopped: no engine answers"):
+        verify(tmp_path, samples, DyingContext())
+    summary, verdicts = verify(tmp_path, samples, BoxContext())
+    assert summary.details["outcomes"] == {"accepted": 4}, verdicts

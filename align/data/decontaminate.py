@@ -19,7 +19,7 @@ from rapidfuzz.distance import LCSseq
 
 from align.benchmark_files import benchmark_texts
 from align.data.definitions import Definition, definitions, plain_name, words_of_name
-from align.data.sides import Side, words_of
+from align.data.sides import Side, without_shown_test, words_of
 from align.tables import read_rows
 
 _UNKNOWN = "\0"
@@ -147,7 +147,7 @@ class BenchmarkIndex:
                 self._text_problems.append(number)
         self._add_heads(number, row.get("entry_point"), texts, tests)
         for text in _texts([row.get(key) for key in _ASKED]):
-            words = tuple(words_of(text))
+            words = tuple(words_of(without_shown_test(text)))
             if _FEW_WORDS <= len(words) < self._ngram:
                 self._short.setdefault(words, number)
 
@@ -180,7 +180,7 @@ class BenchmarkIndex:
         for grams, words in ((self._words, side.words), (self._pieces, pieces)):
             for number, shared in grams.find(words):
                 found.setdefault(("ngram", number), f"{self._ngram} words: {shared}")
-        for part in side.text.split("\n\n") if self._short else ():
+        for part in without_shown_test(side.text).split("\n\n") if self._short else ():
             words = tuple(words_of(part))
             if (short := self._short.get(words)) is not None:
                 evidence = f"the same {len(words)} words: {' '.join(words)}"

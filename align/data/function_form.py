@@ -13,6 +13,7 @@ from typing import Any
 
 from align.artifacts import Row
 from align.data.literals import as_literal
+from align.data.sides import without_shown_test
 from sandbox import values
 from sandbox.source import parse
 
@@ -22,7 +23,6 @@ SUFFIX = "/function"
 _ASKS = re.compile(
     r"^(?:please )?write (?:a |an )?(?:python )?function (?:to|that|which) ", re.IGNORECASE
 )
-_SHOWN_TEST = re.compile(r"\s*Your code should pass this test:\s*```python\n[^`]*```\s*$")
 _MOST_EXAMPLE = 300
 
 
@@ -35,7 +35,7 @@ def function_form(task: Row) -> Row | None:
     messages = task["messages"]
     if not messages or [each["role"] for each in messages] != ["user"]:
         return None
-    question = _SHOWN_TEST.sub("", messages[0]["content"]).strip()
+    question = without_shown_test(messages[0]["content"])
     head = _head(task["reference"] or "", task["entry_point"])
     example = _example(json.loads(task["tests"] or "{}"), task["entry_point"])
     if not question or not head or not example or "```" in question or '"""' in question + example:

@@ -42,7 +42,7 @@ def run(
             out.table("held_out", schemas.TASK, "task_id") as held,
         ):
             tables = _named(inputs, "tasks")
-            kept_out = split_tasks(tables, settings, context.seed, (train, held), index, dropped)
+            kept_out = split_tasks(tables, settings, (train, held), index, dropped)
         for task in kept_out:
             index.add_problem("held_out", task["task_id"], task)
         with (

@@ -33,8 +33,8 @@ from sandbox.compare import equal, parse_compare
 _CALL_S = 1.0
 #: Letters of the call that a prompt shows.
 _MOST_SHOWN = 300
-#: Between floats; who computes in another order is not wrong.
-_COMPARE = {"abs": 1e-12, "rel": 1e-6}
+#: Between floats; who computes in another order is not wrong, who does not round is.
+_COMPARE = {"abs": 1e-12, "rel": 1e-9}
 _HOW = parse_compare(_COMPARE)
 #: What a function may return that goes over a set in whatever order.
 _ORDERLESS = (bool, set, frozenset)
@@ -234,9 +234,17 @@ def _same(one: Called, other: Called) -> bool:
 
 
 def _testable(value: Any, kind: type) -> bool:
-    """Whether tests can ask for a value: of the type that the prompt shows, and not near zero."""
-    near = isinstance(value, float) and 0 < abs(value) < _LEAST
-    return type(value) is kind and not near
+    """Whether tests can ask for a value: of the type that the prompt shows, no part near zero."""
+    return type(value) is kind and not _near_zero(value)
+
+
+def _near_zero(value: Any) -> bool:
+    if isinstance(value, float):
+        return 0 < abs(value) < _LEAST
+    parts = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, list | tuple | set | frozenset | Mapping) and any(
+        map(_near_zero, parts)
+    )
 
 
 def _said(call: Called) -> str:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from align.artifacts import Row
-from align.errors import InputError
 from align.preference.classes import NOT_EXECUTED, TAMPERED, OutcomeClass, class_of
 from align.preference.likeness import marks_of, normal_form
 from align.tables import read_by_sample, read_rows, read_samples
-from sandbox.grade import code_sha
+from align.verdicts import check_same
 
 _NEEDED = ("sample_id", "task_id", "text", "finish_reason", "n_tokens")
 
@@ -142,27 +141,12 @@ def read_pool(inputs: Mapping[str, Path]) -> Pool:
             pool.unmatched["raw_prompt"] += 1
         else:
             if verdict is not None:
-                _check_same(place, sample, verdict)
+                check_same(place, sample, verdict)
             candidate = _candidate(sample, verdict, judgement)
             pool.groups[candidate.task_id].append(candidate)
             if verdict is not None and candidate.outcome == TAMPERED:
                 pool.tampered.append(_tampered(candidate, verdict))
     return pool
-
-
-def _check_same(place: str, sample: Row, verdict: Row) -> None:
-    """Refuses a verdict of another task, or of another program, than the sample's."""
-    if verdict["task_id"] != sample["task_id"]:
-        raise InputError(
-            f"{place}: the sample is of task {sample['task_id']}, its verdict of "
-            f"{verdict['task_id']}; the tables do not belong together"
-        )
-    ran = verdict.get("code_sha")
-    if ran and ran != code_sha(sample.get("code")):
-        raise InputError(
-            f"{place}: the verdict is of another program than the sample's code; the code was read "
-            "out of the answer anew, or changed: verify these samples again"
-        )
 
 
 def _candidate(sample: Row, verdict: Row | None, judgement: Row | None) -> Candidate:

@@ -14,6 +14,7 @@ from align.errors import InputError
 from align.settings import SelectSettings
 from align.stage import Context, Output, Summary
 from align.tables import read_by_sample, read_samples
+from align.verdicts import check_same
 
 NOT_EXECUTED = "not_executed"
 _NEEDED = ("sample_id", "task_id", "finish_reason", "text")
@@ -40,8 +41,10 @@ def run(
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     accepted: dict[str, list[Row]] = defaultdict(list)
     judged: dict[str, list[Row]] = defaultdict(list)
-    for _, sample in read_samples(inputs["samples"], _NEEDED):
+    for place, sample in read_samples(inputs["samples"], _NEEDED):
         verdict = verdicts.get(sample["sample_id"])
+        if verdict is not None:
+            check_same(place, sample, verdict)
         outcomes[sample["task_id"]][verdict["outcome"] if verdict else NOT_EXECUTED] += 1
         # A raw prompt makes no chat row.
         ended = sample["finish_reason"] == "stop" and sample.get("messages") is not None
@@ -100,17 +103,17 @@ def best(samples: list[Row], count: int, scores: Mapping[str, float] | None = No
     """Returns the `count` best samples, by score where there are scores; equal code counts once."""
 
     def rank(sample: Row) -> tuple[float, float, str]:
-        mean = (sample["sum_logprob"] or 0.0) / max(1, sample["n_tokens"] or 0)
+        mean = (sample.get("sum_logprob") or 0.0) / max(1, sample.get("n_tokens") or 0)
         return -(scores or {}).get(sample["sample_id"], 0.0), -mean, sample["sample_id"]
 
     distinct: dict[str, Row] = {}
     for sample in sorted(samples, key=rank):
-        distinct.setdefault(sample["code"] or sample["text"], sample)
+        distinct.setdefault(sample.get("code") or sample["text"], sample)
     return list(distinct.values())[:count]
 
 
 def _train_row(sample: Row, reason: Row) -> Row:
-    answer = (sample["prefill"] or "") + sample["text"]
+    answer = (sample.get("prefill") or "") + sample["text"]
     messages = [*sample["messages"], {"role": "assistant", "content": answer}]
     named = next(name for name in ("verdict_id", "judgement_id") if name in reason)
     origin = {"sample_id": sample["sample_id"], named: reason[named]}
