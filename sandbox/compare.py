@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
+import re
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from sandbox.errors import TaskError
 
 ORDERS = ("list", "set", "multiset")
 _NUMBERS = (int, float, complex)
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,9 @@ def _same(actual: Any, expected: Any, how: Compare) -> bool:
 def _same_mapping(actual: Mapping[Any, Any], expected: Mapping[Any, Any], how: Compare) -> bool:
     if isinstance(actual, Counter) and isinstance(expected, Counter):
         return bool(actual == expected)  # a missing count is zero
+    ordered = isinstance(actual, OrderedDict) and isinstance(expected, OrderedDict)
+    if ordered and list(actual) != list(expected):
+        return False
     if len(actual) != len(expected):
         return False
     return all(key in actual and _same(actual[key], value, how) for key, value in expected.items())
@@ -156,6 +161,8 @@ def _same_words(actual: list[str], expected: list[str], how: Compare) -> bool:
 
 def _close_words(actual: str, expected: str, how: Compare) -> bool:
     try:
+        if _WHOLE.fullmatch(actual) and _WHOLE.fullmatch(expected):
+            return int(actual) == int(expected)
         return _close(float(actual), float(expected), how)
     except ValueError:
         return False

@@ -6,7 +6,7 @@ import ast
 import builtins
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -115,17 +115,37 @@ def _wanted(task: Task) -> list[str]:
 
 def _bound_at_top(tree: ast.Module) -> set[str]:
     """Names that a module binds to functions, imports or constants; not its classes."""
-    names: set[str] = set()
-    for node in tree.body:
+    names = _imported_at_top(tree)
+    for node in _at_top(tree.body):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
-        elif isinstance(node, ast.Import):
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            parts = (part for target in targets for part in ast.walk(target))
+            stored = (part for part in parts if isinstance(part, ast.Name))
+            names.update(part.id for part in stored if isinstance(part.ctx, ast.Store))
+    return names
+
+
+def _imported_at_top(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in _at_top(tree.body):
+        if isinstance(node, ast.Import):
             names.update((a.asname or a.name).partition(".")[0] for a in node.names)
         elif isinstance(node, ast.ImportFrom):
             names.update(a.asname or a.name for a in node.names if a.name != "*")
-        elif isinstance(node, ast.Assign):
-            names.update(t.id for t in node.targets if isinstance(t, ast.Name))
     return names
+
+
+def _at_top(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield a module's statements, and those that it runs under a condition."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            inner = ast.iter_child_nodes(node)
+            yield from _at_top(each for each in inner if isinstance(each, ast.stmt))
+            for handler in getattr(node, "handlers", ()):
+                yield from _at_top(handler.body)
 
 
 @lru_cache(maxsize=4096)
@@ -139,7 +159,10 @@ def _helpers(tests: str, reference: str | None, entry_point: str | None) -> dict
     tree = _parse(reference)
     if tree is None:
         return None
-    names = sorted((_names_used(tests) & _bound_at_top(tree)) - _called(tests, entry_point))
+    asked = _called(tests, entry_point)
+    if not entry_point:
+        asked -= _imported_at_top(tree)  # what the reference itself has from elsewhere is not it
+    names = sorted((_names_used(tests) & _bound_at_top(tree)) - asked)
     return {"code": reference, "names": names} if names else None
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 VERSION = 1
 MAX_FRAME = 64 * 1024 * 1024
-# A value is 100 deep at most and takes up to three brackets a level; Python reads about a thousand.
-MAX_NESTING = 400
+# A value is 100 deep at most and takes up to four brackets a level; Python reads about a thousand.
+MAX_NESTING = 440
 _STRING = re.compile(rb'"[^"]*"?')  # one pass whatever it is given: an open one ends with the text
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = {91: 1, 123: 1, 93: -1, 125: -1}
@@ -40,13 +40,13 @@ def frame(body: bytes) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-def loads(body: bytes) -> Json:
+def loads(body: bytes, nesting: int = MAX_NESTING) -> Json:
     """Decode a frame's JSON, strictly: no NaN, no huge number, no doubled key, no deep nesting."""
-    if body.count(b"[") + body.count(b"{") > MAX_NESTING:
+    if body.count(b"[") + body.count(b"{") > nesting:
         bare = body.replace(b"\\\\", b"").replace(b'\\"', b"")
         brackets = _STRING.sub(b"", bare).translate(None, _NOT_BRACKETS)
-        if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_NESTING:
-            raise ProtocolError(f"nested deeper than {MAX_NESTING}")
+        if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > nesting:
+            raise ProtocolError(f"nested deeper than {nesting}")
     try:
         return json.loads(
             body.decode("ascii"),

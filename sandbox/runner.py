@@ -345,6 +345,10 @@ class Sandbox:
 
     def _judge_task(self, task: Task) -> Standing:
         strength = "strong"
+        try:
+            protocol.pack(make_job(task, task.reference or "", task.limits))
+        except (protocol.ProtocolError, RecursionError) as error:
+            return Standing(strength, f"its tests are too large to be run: {error}")
         if task.reference is not None:
             with self._lanes.shared():
                 verdict, cannot_cross = self._once(task, task.reference, task.limits, "strong")

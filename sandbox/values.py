@@ -19,6 +19,8 @@ from typing import Any, cast
 from sandbox.protocol import Json, ProtocolError
 
 MAX_VALUE_BYTES = 8 * 1024 * 1024
+MAX_PROGRAM_FRAME = MAX_VALUE_BYTES + 65536
+"""Of a frame that a program writes: a value, and what is said of it."""
 MAX_DEPTH = 100
 MAX_NODES = 1_000_000
 MAX_DRAIN = 100_000

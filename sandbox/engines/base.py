@@ -102,7 +102,8 @@ class Slot:
         try:
             while not self._bodies:
                 self._bodies += self._reader.feed(self._transport.read(deadline - time.monotonic()))
-            message = protocol.loads(self._bodies.pop(0))
+            # It holds what the program said, a few brackets deeper.
+            message = protocol.loads(self._bodies.pop(0), protocol.MAX_NESTING + 16)
         except protocol.ProtocolError as error:
             raise SlotBroken(f"the slot spoke nonsense: {error}") from None
         if type(message) is not dict:

@@ -258,7 +258,7 @@ class DockerEngine(Engine):
             host["ReadonlyPaths"] = []
         return {
             "image": self.image,
-            "command": ["python3", "-u", "-c", bundle.BOOT],
+            "command": ["python3", "-c", bundle.BOOT],
             "name": f"code-align-{uuid.uuid4().hex[:16]}",
             "user": "65534:65534",
             "environment": bundle.ENVIRONMENT,

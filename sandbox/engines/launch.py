@@ -121,7 +121,7 @@ def _first_process(settings: dict[str, Any], as_root: bool) -> None:
     _check(jail.libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "die with the parent")
     # The packages of the host's own system are none of the programs' business.
     site = [] if settings["root"] else ["-S"]
-    command = ["python3", "-u", *site, "-c", settings["boot"]]
+    command = ["python3", *site, "-c", settings["boot"]]
     os.execve(settings["python"], command, settings["environment"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import builtins
 import collections
+import collections.abc
 import os
 import random
 import sys
@@ -59,13 +60,17 @@ def _end_a_child(error: BaseException | None) -> None:
         return
     status = 0
     if isinstance(error, SystemExit):
-        code = error.code
-        status = code & 0xFF if type(code) is int else int(code is not None)
+        status = _exit_status(error)
     elif error is not None:
         sys.excepthook(type(error), error, error.__traceback__)
         status = 1
     _flush()
     os._exit(status)
+
+
+def _exit_status(error: SystemExit) -> int:
+    """Return what an interpreter ends with: the code, which a truth value is, too."""
+    return error.code & 0xFF if isinstance(error.code, int) else int(error.code is not None)
 
 
 class Driver:
@@ -95,15 +100,22 @@ class Driver:
             return False
         _end_a_child(None)
         _flush()
-        kinds = [
-            kind
-            for name in request["wanted"]
-            if name in self._names
-            for kind in [self._kind(name, self._names[name])]
-            if kind is not None
-        ]
-        self._wire.send({"loaded": True, "names": kinds})
+        self._wire.send({"loaded": True, "names": self._offered(request["wanted"])})
         return True
+
+    def _offered(self, wanted: list[str]) -> list[list[Any]]:
+        """Return what the tests may use of the program: all that crosses, as far as a frame goes.
+
+        Tests name their own variables, too, and the program may have a large table of that name.
+        """
+        offered, size = [], 0
+        for name in wanted:
+            kind = self._kind(name, self._names[name]) if name in self._names else None
+            length = len(protocol.pack(kind))
+            if kind is not None and size + length <= values.MAX_VALUE_BYTES:
+                offered.append(kind)
+                size += length
+        return offered
 
     def _kind(self, name: str, value: Any) -> list[Any] | None:
         if type(value) is types.ModuleType:
@@ -114,6 +126,8 @@ class Driver:
             return [name, "class", None]
         if callable(value):
             return [name, "function", None]
+        if isinstance(value, collections.abc.Iterator):
+            return None  # it would be used up, and the program may need it
         try:
             return [name, "value", values.encode(value, self._to_ref)]
         except values.Uncrossable:
@@ -211,9 +225,10 @@ def _program(request: dict[str, Any], wire: Wire) -> int:
     try:
         exec(code, main.__dict__)
     except SystemExit as error:
-        status = error.code if type(error.code) is int else int(error.code is not None)
+        status = _exit_status(error)
     except BaseException as error:
-        wire.send({"error": describe_error(error)})
+        if os.getpid() == _PID:  # a child's end is not the program's
+            wire.send({"error": describe_error(error)})
         sys.excepthook(type(error), error, error.__traceback__)
         status = 1
     threads = sys.modules.get("threading")

@@ -28,7 +28,6 @@ from sandbox.guest.spare import READY, Forkers, Spares
 _TICK_S = 0.02
 _GRACE_S = 1.0
 _JAIL_S = 10.0
-MAX_PROGRAM_FRAME = values.MAX_VALUE_BYTES + 65536
 
 
 class Session:
@@ -51,7 +50,7 @@ class Session:
         self.stdout, self.stderr = Stream(limits["output_bytes"] if stdio else 4096), Stream(HEAD)
         self.peak_bytes = 0
         self.cpu_ms = 0.0
-        self._reader = protocol.FrameReader(MAX_PROGRAM_FRAME)
+        self._reader = protocol.FrameReader(values.MAX_PROGRAM_FRAME)
         self._frames: list[bytes] = []
         self.heartbeat: Callable[[], None] = lambda: None
         self.own_limits = {
@@ -103,6 +102,10 @@ class Session:
         """Give the next test its own budget."""
         self._cpu_start = self.process.cpu_s()
         self._wall_start = time.monotonic()
+        self._written_before = self._written()
+
+    def _written(self) -> int:
+        return self.stdout.bytes + self.stderr.bytes
 
     def spent(self) -> tuple[float, float]:
         """CPU and wall milliseconds since the test began."""
@@ -111,7 +114,7 @@ class Session:
 
     def _enforce(self) -> None:
         cpu, wall = self.spent()
-        if self.stdout.bytes + self.stderr.bytes > self._limits["output_bytes"]:
+        if self._written() - self._written_before > self._limits["output_bytes"]:
             self._end("output_limit", f"wrote more than {self._limits['output_bytes']} bytes")
         if cpu > self._limits["cpu_ms"]:
             self._end("time_limit", f"used more than {self._limits['cpu_ms']} ms of CPU time")

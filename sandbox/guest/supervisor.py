@@ -203,6 +203,9 @@ class Run:
             if number == signal.SIGXCPU or (number == signal.SIGKILL and self._over_cpu(session)):
                 self._kills += 1
                 return {"status": "time_limit", "detail": "used up its CPU time"}
+            if number == signal.SIGKILL and self._nested:
+                # It is the first of its namespace: nobody in there can kill it.
+                raise Infra("the program was killed from outside of the sandbox")
             self._kills += number == signal.SIGKILL
             return {"status": "died", "detail": f"killed by signal {number}"}
         return {"status": "died", "detail": f"exited with status {os.WEXITSTATUS(status)}"}

@@ -404,7 +404,7 @@ def main(channel_descriptor: int, report_descriptor: int) -> None:
         supervisor = Wire(report_descriptor)
         job = supervisor.receive()
         jail.set_limits(**job["limits"])
-        channel = Channel(Wire(channel_descriptor))
+        channel = Channel(Wire(channel_descriptor, values.MAX_PROGRAM_FRAME))
         try:
             names = namespace(channel, job["names"], job["entry_point"])
         except Exception as error:  # a MemoryError too: what the program says it defines is its own

@@ -13,10 +13,11 @@ class Closed(Exception):
 
 
 class Wire:
-    """One end of a stream of frames."""
+    """One end of a stream of frames; one that is longer than ``cap`` is a bad one."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, cap: int = protocol.MAX_FRAME) -> None:
         self._descriptor = descriptor
+        self._cap = cap
 
     def send(self, message: Any) -> None:
         """Write one frame; raises Closed when nobody reads any more."""
@@ -32,7 +33,7 @@ class Wire:
     def receive(self) -> Any:
         """Read one frame; raises Closed at the end of the stream, ProtocolError for a bad one."""
         size = int.from_bytes(self._exactly(4), "big")
-        if size > protocol.MAX_FRAME:
+        if size > self._cap:
             raise protocol.ProtocolError(f"a frame of {size} bytes")
         return protocol.loads(self._exactly(size))
 

@@ -27,6 +27,8 @@ NAN = float("nan")
         ({1, 2}, {2, 1}, True),
         (Counter("aa"), {"a": 2}, True),
         (OrderedDict(a=1), {"a": 1}, True),
+        (OrderedDict(b=2, a=1), OrderedDict(a=1, b=2), False),
+        (OrderedDict(b=2, a=1), {"a": 1, "b": 2}, True),
         ([1, 2], [2, 1], False),
         (10**400, 1e300, False),
         (iter([1]), [1], False),
@@ -58,6 +60,9 @@ def test_output() -> None:
     assert not equal_output("a", "a\nb", Compare())
     assert not equal_output(" a", "a", Compare())
     assert equal_output("x 0.30000001", "x 0.3", Compare(abs=1e-6))
+    assert equal_output("+7 0.5", "7 0.50000001", Compare(rel=1e-6))
+    assert not equal_output("1000000008 0.5", "1000000007 0.5", Compare(rel=1e-6))
+    assert not equal_output("12345678901234567891", "12345678901234567890", Compare(abs=1e-6))
     assert not equal_output("x 0.30000001", "x 0.3", Compare())
 
 

@@ -162,6 +162,20 @@ RETURNS = {
         "__import__('asyncio').run(c(3)) == 3",
     ),
     "unicode": ("def f(n):\n    return 'é' * n + '\\x00🐍\\ud800'", "c(2) == 'éé\\x00🐍\\ud800'"),
+    "a variable of the tests' name that is too large to cross": (
+        "table = [x / 3 for x in range(500000)]\ndef f(n):\n    return table[n]",
+        "(table := [c(i) for i in range(3)]) == [0, 1 / 3, 2 / 3]",
+    ),
+    "an iterator of the tests' name": (
+        "numbers = iter(range(9))\ndef f(n):\n    return next(numbers)",
+        "(numbers := [c(i) for i in range(3)]) == [0, 1, 2]",
+    ),
+    "a deep tree of defaultdicts": (
+        "from collections import defaultdict\ndef tree():\n    return defaultdict(tree)\n"
+        "def f(n):\n    top = here = tree()\n    for _ in range(n):\n        here = here['x']\n"
+        "    return top",
+        "next(n for n, d in enumerate(walk(c(97))) if not d) == 97",
+    ),
     "a function of the program's, fed with its own results": (
         "def f(n):\n    return sum(n) if hasattr(n, '__iter__') else n",
         "c(c(i) for i in range(4)) == 6",
@@ -172,7 +186,9 @@ RETURNS = {
 @pytest.mark.parametrize("kind", RETURNS)
 def test_odd_returns(box: Sandbox, kind: str) -> None:
     code, condition = RETURNS[kind]
-    verdict = box.run(script(f"def check(c):\n    assert {condition}\n", reference=code), code)
+    walk = "def walk(d):\n    while True:\n        yield d\n        d = d['x']\n"
+    test = script(f"{walk}def check(c):\n    assert {condition}\n", reference=code)
+    verdict = box.run(test, code)
     assert verdict.accepted, verdict.detail
 
 
@@ -208,7 +224,10 @@ def test_odd_errors(box: Sandbox, kind: str) -> None:
         "def late():\n    time.sleep(0.2)\n    print(7)\nthreading.Thread(target=late).start()",
         "import atexit\natexit.register(print, 7)",
         "import os, sys\nif os.fork() == 0:\n    print(7)\n    sys.exit(1)\nos.wait()",
+        "import os\nfor _ in range(2):\n"
+        "    if os.fork() == 0:\n        raise ValueError\n    os.wait()\nprint(7)",
         "import sys\nprint(7)\nif __name__ == '__main__':\n    sys.exit()",
+        "import sys\nprint(7)\nsys.exit(not True)",
         "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'print(7)'])",
         "import sys\nprint('x' * 300000, file=sys.stderr)\nprint(7)",
         "print(7, end='', flush=True)\nimport os\nos._exit(0)",
@@ -219,3 +238,10 @@ def test_odd_errors(box: Sandbox, kind: str) -> None:
 def test_odd_programs(box: Sandbox, code: str) -> None:
     verdict = box.run(stdio(("", "7\n")), code)
     assert verdict.accepted, (verdict.detail, verdict.stdout, verdict.stderr)
+
+
+def test_output_is_buffered_as_in_any_pipe(box: Sandbox) -> None:
+    """Each line a call to the system would take the time limit of programs that print much."""
+    assert not box.run(stdio(("", "7\n")), "print(7)\nimport os\nos._exit(0)").accepted
+    count = "import sys\nprint(1)\nprint(2)\nsys.stdout.flush()\nimport os\nos._exit(0)"
+    assert box.run(stdio(("", "1\n2\n")), count).accepted

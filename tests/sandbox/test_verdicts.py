@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from short_tasks import asserts, calls, script, stdio
@@ -110,6 +113,38 @@ def test_honest_oddities_pass(box: Sandbox, name: str) -> None:
         assert verdict.accepted, (verdict.detail, verdict.stderr)
 
 
+def test_output_is_limited_for_each_test(box: Sandbox) -> None:
+    code = "def f(x):\n    print('x' * 100000)\n    return x\n"
+    limits = {"output_bytes": 250_000}
+    task = calls(*(([n], n) for n in range(8)), limits=limits)
+    assert box.run(task, code).accepted
+    loud = code.replace("100000", "300000")
+    assert box.run(task, loud).outcome is Outcome.OUTPUT_LIMIT
+
+
+HELPERS = {
+    "with a type": ("EPS: float = 1e-6", "EPS = 1e9", "abs(f(2.0) - 1.41421356) < EPS"),
+    "one of several": ("A, EPS = 1, 1e-6", "EPS = 1e9", "abs(f(2.0) - 1.41421356) < EPS"),
+    "under a condition": (
+        "try:\n    from math import isclose\nexcept ImportError:\n    isclose = None",
+        "isclose = lambda *a, **k: True",
+        "isclose(f(2.0), 1.41421356, rel_tol=1e-6)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HELPERS)
+@pytest.mark.parametrize("entry_point", ["f", None])
+def test_what_the_tests_take_from_the_reference_is_not_the_sample_s(
+    box: Sandbox, kind: str, entry_point: str | None
+) -> None:
+    helper, forged, condition = HELPERS[kind]
+    root = "\ndef f(x):\n    return x ** 0.5\n"
+    task = asserts(f"assert {condition}", reference=helper + root, entry_point=entry_point)
+    assert box.run(task, helper + root).accepted
+    assert box.run(task, forged + "\ndef f(x):\n    return 0.0\n").outcome is Outcome.WRONG_ANSWER
+
+
 def test_large_output_of_a_program(box: Sandbox) -> None:
     verdict = box.run(stdio(("", "x" * 300000)), "print('x' * 300000)")
     assert verdict.accepted
@@ -176,6 +211,11 @@ def test_bad_tasks_are_invalid(box: Sandbox) -> None:
     assert box.run(wrong, "def f(x):\n    return 2\n").outcome is Outcome.INVALID_TASK
     empty = script("def check(c):\n    pass\n")
     assert box.run(empty, "def f(x):\n    return 2\n").outcome is Outcome.INVALID_TASK
+    deep = asserts("assert f(1) == " + " + ".join(["1"] * 600))
+    assert "too large to be run" in box.run(deep, ADD).detail
+    large = stdio(*(("x" * (1 << 20), "") for _ in range(65)))
+    verdict = box.run(large, "print()")
+    assert verdict.outcome is Outcome.INVALID_TASK and "over the cap" in verdict.detail
     with pytest.raises(TaskError, match="no tests"):
         box.run(parse_task({"task_id": "t", "prompt": "x"}), ADD)
 
@@ -230,6 +270,31 @@ def test_a_slot_that_dies_is_replaced(engine: str) -> None:
         slot = box._pool._free[0]
         slot.close()
         assert box.run(PLUS, ADD).accepted
+
+
+def test_a_program_that_is_killed_from_outside_is_run_again() -> None:
+    name = f"victim-{os.getpid()}"[:15]
+    code = f"open('/proc/self/comm', 'w').write({name!r})\nimport time\ntime.sleep(1.5)\n" + ADD
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 20
+        while not killed and time.monotonic() < deadline:
+            time.sleep(0.05)
+            for path in Path("/proc").glob("[0-9]*/comm"):
+                with contextlib.suppress(OSError):
+                    if path.read_text().strip() == name:
+                        killed.append(int(path.parent.name))
+                        os.kill(killed[0], signal.SIGKILL)
+                        return
+
+    killer = threading.Thread(target=kill)
+    with Sandbox("namespaces", workers=1) as box:
+        killer.start()
+        verdict = box.run(PLUS, code)
+        killer.join()
+    assert killed, "the program was not found"
+    assert verdict.accepted, verdict.detail
 
 
 def test_faults_of_our_own_are_no_verdict_and_stop_the_batch(
