@@ -213,7 +213,7 @@ def compare(
             f"{c.after:.1%}",
             f"{100 * c.difference:+.1f}",
             f"{100 * low:+.1f} to {100 * high:+.1f}",
-            f"{c.p_value:.3g}",
+            f"{c.p_value:.3g} {c.of_sources}".rstrip(),
         )
     console.print(table)
     for name, c in compared.items():

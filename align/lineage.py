@@ -12,7 +12,7 @@ MANIFEST = "checkpoint.json"
 
 _NO_FAMILY = ("", "model", "checkpoint", "start")
 _CARD_HEAD = re.compile(r"---\n(.*?)\n---", re.DOTALL)
-_CARD_LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
+_CARD_LICENCE = re.compile(r"^license:[ \t]*([^\s#]+)", re.MULTILINE)
 
 
 REPEATED = "repeated."

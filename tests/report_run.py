@@ -39,7 +39,8 @@ def stage(
     **inputs: str,
 ) -> None:
     made = identity(instance, **inputs)
-    begin(folder / instance, made)
+    outside = {name: "" for name, sha in inputs.items() if not sha.startswith("content-of-")}
+    begin(folder / instance, made, outside)
     finish(
         folder / instance,
         made,
@@ -350,7 +351,8 @@ def make_full_run(folder: Path) -> Path:
     for checkpoint in SOLVED:
         make_evaluation(folder, checkpoint)
     stage(folder, "export", counts={"stages": 5, "checked_tokens": 64}, seconds=21.0)
-    stage(folder, "report", settings={"title": "Report of test data"}, seconds=1.0)
+    made = {path.name: f"content-of-{path.name}" for path in folder.iterdir()}
+    stage(folder, "report", settings={"title": "Report of test data"}, seconds=1.0, **made)
     log = [
         {"stage": "sft.coarse", "event": "warning", "message": f"2 rows are too long {HOSTILE}"},
         {"stage": "sft.coarse", "event": "done"},

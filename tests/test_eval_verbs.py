@@ -145,12 +145,21 @@ def test_pass_at_k_is_the_mean_over_problems_of_the_unbiased_estimate() -> None:
     assert (result["n"], result["passed"], result["samples"]) == (4, 15, 40)
     low, high = result["interval"]
     assert low < result["pass@1"] < high
-    # an answer that could not be run counts for nobody, and k is what every problem has
+    # an answer that could not be run counts for nobody, and its problem for no pass@2
     many = {f"p{i}": [right, wrong] for i in range(99)} | {"q": [right, lost]}
     rows, verdicts = rows_of(many)
     result = score("x", rows, verdicts, {})
     assert result["passes"]["q"] == (1, 1) and result["samples"] == 199
     assert result["pass@1"] == pytest.approx((99 * 0.5 + 1) / 100)
+    tens = {f"p{i}": [right] * 5 + [wrong] * 5 for i in range(20)}
+    rows, verdicts = rows_of(tens | {"q": [wrong] * 99 + [lost]})
+    assert score("x", rows, verdicts, {})["pass@10"] == pytest.approx(20 / 21)
+    rows, verdicts = rows_of(tens | {"q": [wrong] * 9 + [lost]})
+    assert score("x", rows, verdicts, {})["pass@10"] == 1.0, "of the other twenty"
+    rows, verdicts = rows_of(tens | {f"q{i}": [wrong] for i in range(20)})
+    assert "pass@10" not in score("x", rows, verdicts, {}), (
+        "half of the problems tell nothing of it"
+    )
 
 
 def test_several_seeds_of_a_checkpoint_are_one_side() -> None:
@@ -272,7 +281,7 @@ def test_old_answers_are_scored_again_compared_and_exported(tmp_path: Path) -> N
     scored = result["benchmarks"]["held_out"]
     assert scored["outcomes"] == {"accepted": 1, "no_code": 1, "wrong_answer": 1}
     conditions = scored["settings"]
-    assert conditions["limits"] == "cpu 4 to 4 s"
+    assert conditions["limits"] == "cpu 4 s, or 4 times the reference's"
     drawn = [conditions[name] for name in ("temperature", "top_p", "samples", "seed")]
     assert drawn == [0.75, 0.5, 1, None], "as they were drawn, which nobody has said here"
     assert result["model"]["model"] == "m"
@@ -340,6 +349,31 @@ def test_samples_of_other_problems_or_of_two_models_are_refused(tmp_path: Path) 
             *("--engine", "namespaces", "--isolation", "ns"),
         )
         assert done.returncode == 1 and words in " ".join(done.stderr.split()), done.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"prefill": "```python\n"},
+            "was begun by '```python\\n', and the form own begins one by ''",
+        ),
+        ({"policy": None}, "policy is missing"),
+        ({"n_tokens": None, "sampler": None}, "n_tokens, sampler is missing"),
+    ],
+)
+def test_answers_to_another_form_or_without_their_columns_are_refused(
+    tmp_path: Path, change: Row, words: str
+) -> None:
+    row = sample_row(0, 0, "x") | {"task_id": "humaneval:HumanEval/2"} | change
+    table = tmp_path / "samples.jsonl"
+    table.write_text(json.dumps(row) + "\n")
+    done = align(
+        *("eval", "--samples", table, "--bench", "humaneval=3", "--out", tmp_path / "e"),
+        *("--engine", "namespaces", "--isolation", "ns"),
+    )
+    assert done.returncode == 1 and words in " ".join(done.stderr.split()), done.stderr
 
 
 def test_a_result_that_is_none_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import itertools
 import json
 import math
@@ -251,6 +252,28 @@ def test_held_out_takes_only_what_is_held_out_and_can_be_run(tmp_path: Path) -> 
     table.write_text(json.dumps(tasks[2]) + "\n")
     with pytest.raises(InputError, match="holds no task with `split` held_out"):
         held_out.load(table, None, skips)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "most"),
+    [
+        ("single_line", "SingleLineInfilling", 128),
+        ("multi_line", "MultiLineInfilling", 512),
+        ("random_span", "RandomSpanInfilling", 512),
+        ("random_span_light", "RandomSpanInfillingLight", 512),
+    ],
+)
+def test_long_gaps_have_room_for_their_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, file: str, most: int
+) -> None:
+    row = {"task_id": "1", "prompt": "def f():\n", "canonical_solution": "    return 1\n"}
+    row |= {"suffix": "", "test": "def check(f):\n    assert f() == 1\n", "entry_point": "f"}
+    folder = tmp_path / "humaneval_infilling"
+    folder.mkdir()
+    with gzip.open(folder / f"HumanEval-{file}.jsonl.gz", "wt", encoding="utf-8") as stream:
+        stream.write(json.dumps(row))
+    monkeypatch.setenv("ALIGN_DATA", str(tmp_path))
+    assert load(f"{infilling.NAME}_{kind}").max_tokens == most
 
 
 def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:

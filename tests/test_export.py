@@ -67,13 +67,32 @@ def test_the_card_tells_the_origin_and_claims_no_score(trained: Path, tmp_path: 
     assert str(tmp_path.parent) not in card
 
 
+def test_a_model_that_was_given_infilling_tokens_is_exported_with_them(
+    trained: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(trained, source)
+    manifest = json.loads((source / "checkpoint.json").read_text())
+    counts, settings = {"rows": 5, "tokens_added": 4}, {"tokens": ["<|fim_prefix|>"]}
+    given = manifest["lineage"][0] | {"counts": counts, "settings": settings}
+    given["identity"] = given["identity"] | {"instance": "fim.tokens"}
+    _edit_json(source / "checkpoint.json", lineage=[given, *manifest["lineage"]])
+    export(source, tmp_path / "o")
+    card = (tmp_path / "o" / "model" / "README.md").read_text()
+    assert "| fim.tokens | 5 |  |  |" in card
+    assert "`<|fim_prefix|>{before}<|fim_suffix|>{after}<|fim_middle|>`" in card
+    assert "checkpoint.json" in card
+
+
 def test_a_model_of_no_stage_can_be_exported_too(tmp_path: Path) -> None:
     model = build_tiny_model(tmp_path / "plain")
+    (model / "README.md").write_text("---\nlicense:\n- apache-2.0\ntags: [a]\n---\nA model.\n")
     summary = export(model, tmp_path / "o")
     card = (tmp_path / "o" / "model" / "README.md").read_text()
     assert summary.counts["stages"] == 0
     assert "No stage has trained these weights" in card
-    assert "did not name it" in card
+    assert "did not name it" in card, "a list of licences is not one"
+    assert "license:" not in card and "checkpoint.json" not in card
 
 
 def _edit_json(path: Path, **changes: Any) -> None:

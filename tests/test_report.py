@@ -369,6 +369,40 @@ def test_the_stage_writes_the_page_and_a_summary_that_does_not_depend_on_times(
     )
 
 
+def test_what_was_made_from_an_earlier_result_is_not_shown_as_done(
+    full_run: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(full_run, copy)
+    made = {"model": "content-of-sft.mixed"}
+    stage(copy, "eval.mixed", **made)
+    stage(copy, "dpo.r1", **made)
+    stage(copy, "eval.dpo", model="content-of-dpo.r1")
+    assert {"mixed", "dpo"} <= {each.checkpoint for each in collect(copy).evaluations}
+    path = copy / "sft.mixed/manifest.json"
+    write_json(path, json.loads(path.read_text()) | {"content_sha": "content of another rate"})
+    view = collect(copy)
+    undone = {each.id for each in view.stages if not each.done}
+    assert undone == {"eval.mixed", "dpo.r1", "eval.dpo"}
+    assert "report" not in {each.id for each in view.stages}, "it shows what is no more"
+    assert view.evaluations[-1].checkpoint == "fine"
+    (caution,) = [words for heading, words in cautions(view) if heading == "The run is not done"]
+    assert "eval.dpo: made from an earlier result of a stage that has another now" in caution
+
+
+def test_a_stage_that_the_recipe_has_no_more_is_not_shown(full_run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(full_run, copy)
+    inputs = {name: f"content-of-{name}" for name in STAGES if name not in ("report", "eval.dpo")}
+    stage(copy, "report", settings={"title": "Without"}, **inputs)
+    path = copy / "eval.dpo/manifest.json"
+    manifest = json.loads(path.read_text())
+    write_json(path, manifest | {"finished": "2020-01-01T00:00:00Z"})
+    assert "eval.dpo" not in {each.id for each in collect(copy).stages}
+    write_json(path, manifest | {"finished": "2120-01-01T00:00:00Z"})
+    assert "eval.dpo" in {each.id for each in collect(copy).stages}, "the report knew nothing of it"
+
+
 def test_noise_is_as_wide_as_the_problems_moved(tmp_path: Path) -> None:
     """Of 40 problems with four answers each, 10 moved by one answer: not ten that changed sides."""
     for checkpoint, right in (("start", 2), ("dpo", 3)):

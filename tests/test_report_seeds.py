@@ -34,7 +34,8 @@ def make_run(folder: Path, seed: int, checkpoints: tuple[str, ...] = CHECKPOINTS
         write_json(path, {"benchmarks": {**benchmarks, "mbpp_validation": other}})
     stage(folder, "pair.r1", counts={"pairs": 10 + seed}, seed=seed)
     stage(folder, "sample.r1", counts={"samples": 60}, seed=seed)
-    stage(folder, "report", settings={"title": "Test <data>"}, seed=seed)
+    made = {path.name: f"content-of-{path.name}" for path in folder.iterdir()}
+    stage(folder, "report", settings={"title": "Test <data>"}, seed=seed, **made)
     return folder
 
 
@@ -148,3 +149,18 @@ def test_what_several_answers_measured_stands_beside(tmp_path: Path) -> None:
     page = write_seeds_page(view, tmp_path / "seeds.html").read_text("utf-8")
     assert "HumanEval, 4 answers a problem" in page
     assert page.count("not evaluated") == 2
+
+
+def test_a_sign_test_on_shared_sources_says_so(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a", 7), make_run(tmp_path / "b", 8)]
+    for run in runs:
+        for checkpoint in CHECKPOINTS:
+            path = run / f"eval.{checkpoint}/result.json"
+            text = path.read_text("utf-8").replace("mbpp_validation", "humaneval_plus")
+            path.write_text(text.replace("humaneval:mbpp/", "humaneval_plus:HumanEval/"), "utf-8")
+    found = collect_seeds(runs)
+    together = next(v.compared for v in found.versus if v.benchmark == TOGETHER)
+    won, lost = len(together.wins) // 2, len(together.losses) // 2
+    assert together.of_sources == f"sources, {won} to {lost}"
+    page = write_seeds_page(found, tmp_path / "seeds.html").read_text("utf-8")
+    assert f"<small>sources, {won} to {lost}</small>" in page

@@ -54,6 +54,7 @@ class Form:
         name: With its version.
         stop: Texts that end an answer.
         extractor: Name and version of the rule that finds the code.
+        prefill: How an answer is made to begin.
         block: Which fenced block of an answer it takes; only `own` has a choice.
     """
 
@@ -61,6 +62,7 @@ class Form:
     name: str
     stop: tuple[str, ...]
     extractor: str
+    prefill: str = ""
     block: Block = "best"
 
 
@@ -73,12 +75,14 @@ FORMS: dict[EvalPrompt, Form] = {
             "qwen2.5-coder-prefill/2",
             (*_SCRIPT_STOPS, "\n#", "\n```"),
             PREFILLED_EXTRACTOR,
+            _FENCE,
         ),
         Form(
             "evalplus",
             "evalplus-chat/1",
             (*_SCRIPT_STOPS, "\ndef main(", "\n```\n"),
             PREFILLED_EXTRACTOR,
+            f"{_EVALPLUS_BEGINS}\n{_FENCE}",
         ),
         Form("raw", "raw-completion/1", _SCRIPT_STOPS, CONTINUATION_EXTRACTOR),
     )
@@ -132,8 +136,8 @@ def function_problem(question: Question, form: Form) -> Problem:
         render: Callable[[Tokenizer], Prompt] = partial(_raw, task["task_id"], question.place, head)
     else:
         stop = form.stop
-        task["messages"], prefill = _messages(question, form.key)
-        render = partial(_chat, question.place, task, prefill)
+        task["messages"] = _messages(question, form.key)
+        render = partial(_chat, question.place, task, form.prefill)
 
     def rendered(tokenizer: Tokenizer) -> Prompt:
         return replace(render(tokenizer), stop=stop)
@@ -141,16 +145,16 @@ def function_problem(question: Question, form: Form) -> Problem:
     return Problem(task, rendered, find_code, form.extractor)
 
 
-def _messages(question: Question, prompt: EvalPrompt) -> tuple[list[dict[str, str]], str]:
-    """Returns the conversation, and how the answer to it begins."""
+def _messages(question: Question, prompt: EvalPrompt) -> list[dict[str, str]]:
+    """Returns the conversation that asks for an answer."""
     if prompt == "own":
-        return [{"role": "user", "content": question.ask}], ""
+        return [{"role": "user", "content": question.ask}]
     if prompt == "qwen":
         asked = f"{_QWEN_ASKS}\n{_FENCE}{question.head}\n```\n"
         system = {"role": "system", "content": QWEN_SYSTEM}
-        return [system, {"role": "user", "content": asked}], _FENCE
+        return [system, {"role": "user", "content": asked}]
     asked = f"{_EVALPLUS_ASKS}\n```\n{question.head.strip()}\n```\n"
-    return [{"role": "user", "content": asked}], f"{_EVALPLUS_BEGINS}\n{_FENCE}"
+    return [{"role": "user", "content": asked}]
 
 
 def _chat(place: str, task: Row, prefill: str, tokenizer: Tokenizer) -> Prompt:

@@ -24,6 +24,8 @@ from align.evaluation.scores import (
 RESULT = "result.json"
 #: A larger share of infrastructure faults among the verdicts fails the evaluation.
 MOST_INFRA = 0.01
+#: pass@k is estimated where no larger share of the problems has fewer than k verdicts.
+MOST_SHORT = 0.1
 #: What names the checkpoint, and the draw: all else in `settings` must agree where two results are
 #: compared.
 _OF_THE_CHECKPOINT = frozenset({"model", "weights_sha", "adapter_sha"})
@@ -36,8 +38,9 @@ def score(
 ) -> dict[str, Any]:
     """Returns the result of one benchmark.
 
-    pass@k is unbiased and the mean over problems. The interval of pass@1 is Wilson's for one answer
-    a problem, and by bootstrap for several, or where problems share their source.
+    pass@k is unbiased and the mean over the problems with k verdicts at least. The interval of
+    pass@1 is Wilson's for one answer a problem, and by bootstrap for several, or where problems
+    share their source.
 
     Args:
         name: The benchmark's name.
@@ -69,16 +72,17 @@ def score(
     passes = {problem: (c, n) for problem, (c, n) in passes.items() if n}
     if not passes:
         raise ArtifactError(f"{name}: no problem has a verdict")
-    fewest = min(n for _, n in passes.values())
+    # A few problems may lack a verdict, where the sandbox failed: pass@k is of the others.
+    enough = {k: [(c, n) for c, n in passes.values() if n >= k] for k in _KS}
     rates = {problem: c / n for problem, (c, n) in passes.items()}
     several = len(rows) > len(outcomes)
     passed = sum(c for c, _ in passes.values())
     interval = bootstrap_interval(rates) if several else share_interval(rates)
     return {
         **{
-            f"pass@{k}": sum(pass_at_k(n, c, k) for c, n in passes.values()) / len(passes)
-            for k in _KS
-            if k <= fewest
+            f"pass@{k}": sum(pass_at_k(n, c, k) for c, n in known) / len(known)
+            for k, known in enough.items()
+            if len(known) >= max(1, (1 - MOST_SHORT) * len(passes))
         },
         "interval": list(interval),
         "n": len(passes),

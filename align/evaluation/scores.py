@@ -177,7 +177,8 @@ class Comparison:
         after: The second's.
         interval: Of the difference, 95%, paired by problem: Agresti and Min's where each problem
             has one answer and a source of its own, else by bootstrap.
-        p_value: Of the exact sign test on sources won and lost (McNemar's exact test).
+        sources: Of problems, how many were won and lost in sum.
+        p_value: Of the exact sign test on these (McNemar's exact test).
     """
 
     n: int
@@ -186,7 +187,14 @@ class Comparison:
     before: float
     after: float
     interval: tuple[float, float]
+    sources: tuple[int, int]
     p_value: float
+
+    @property
+    def of_sources(self) -> str:
+        """What the sign test counts, where that is not the problems won and lost; else empty."""
+        problems = len(self.wins), len(self.losses)
+        return "" if self.sources == problems else "sources, {} to {}".format(*self.sources)
 
     @property
     def difference(self) -> float:
@@ -215,6 +223,8 @@ def compare_rates(before: Mapping[str, float], after: Mapping[str, float]) -> Co
     net: defaultdict[str, float] = defaultdict(float)
     for problem in common:
         net[source_of(problem)] += after[problem] - before[problem]
+    won = sum(gain > _ROUNDING for gain in net.values())
+    lost = sum(gain < -_ROUNDING for gain in net.values())
     return Comparison(
         n=n,
         wins=wins,
@@ -222,8 +232,6 @@ def compare_rates(before: Mapping[str, float], after: Mapping[str, float]) -> Co
         before=sum(before[problem] for problem in common) / n,
         after=sum(after[problem] for problem in common) / n,
         interval=interval,
-        p_value=mcnemar_exact(
-            sum(gain > _ROUNDING for gain in net.values()),
-            sum(gain < -_ROUNDING for gain in net.values()),
-        ),
+        sources=(won, lost),
+        p_value=mcnemar_exact(won, lost),
     )

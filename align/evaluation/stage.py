@@ -33,8 +33,13 @@ from align.skips import Skips
 from align.stage import Context, Output, Summary
 from align.tables import read_samples
 from align.verdicts import verdict_id, verdict_row
-from sandbox import Limits, Sandbox, SandboxError, Task, TaskError, parse_task
+from sandbox import Sandbox, SandboxError, Task, TaskError, parse_task
 
+#: What an answer that was drawn before must say of itself.
+_OF_A_SAMPLE = (
+    *("sample_id", "task_id", "sample_index", "text"),
+    *("finish_reason", "n_tokens", "policy", "sampler"),
+)
 #: A program may take so many times what the reference takes, and no less than the sandbox's own
 #: limit of a test.
 TIME_FACTOR = 4.0
@@ -78,7 +83,8 @@ def run(
                 Execution(box, tasks) as execution,
             ):
                 if policy is None:
-                    _take(benchmarks, inputs["samples"], samples, skips)
+                    form = form_of(settings.prompt, settings.block)
+                    _take(benchmarks, form, inputs["samples"], samples, skips)
                 else:
                     _answer(settings, benchmarks, policy, samples, execution, out, context, skips)
             verdicts_sha = _execute(box, tasks, execution.verdicts, out, context)
@@ -94,8 +100,7 @@ def run(
     seed = None if policy is None else context.seed  # of answers that were drawn elsewhere: unknown
     for benchmark in benchmarks:
         own = rows[benchmark.name]
-        limits = {p.task["task_id"]: tasks[p.task["task_id"]].limits for p in benchmark.problems}
-        conditions = _conditions(benchmark, own, limits, seed) | place
+        conditions = _conditions(benchmark, own, seed) | place
         scores[benchmark.name] = score(benchmark.name, own, verdicts, conditions)
         if benchmark.measure is not None:
             scores[benchmark.name]["boundaries"] = benchmark.measure(own, verdicts)
@@ -252,18 +257,27 @@ def _checked(prompt: Prompt, policy: Policy) -> Prompt:
     return prompt
 
 
-def _take(benchmarks: Sequence[Benchmark], table: Path, writer: TableWriter, skips: Skips) -> None:
+def _take(
+    benchmarks: Sequence[Benchmark], form: Form, table: Path, writer: TableWriter, skips: Skips
+) -> None:
     """Takes over samples that were drawn before, with their code found again.
 
     Raises:
-        InputError: None of them is of these benchmarks, or the table can't be read.
+        InputError: None of them is of these benchmarks, one was asked for in another form, or the
+            table can't be read.
     """
+    formed = {each.name for each in benchmarks if each.prompt_form == form.name}
     problems = {p.task["task_id"]: p for benchmark in benchmarks for p in benchmark.problems}
-    for place, row in read_samples(table, ("sample_id", "task_id", "text")):
+    for place, row in read_samples(table, _OF_A_SAMPLE):
         problem = problems.get(row["task_id"])
         if problem is None:
             skips.add("other_problem", place, f"{row['task_id']} is not of these benchmarks")
         elif row["sample_id"] not in writer.done:
+            if _benchmark(row) in formed and (row.get("prefill") or "") != form.prefill:
+                raise InputError(
+                    f"{place}: this answer was begun by {row.get('prefill') or ''!a}, and the form "
+                    f"{form.key} begins one by {form.prefill!a}: name the --prompt it was asked by"
+                )
             code = problem.find_code(row["text"])
             writer.add({**row, "code": code, "extractor": problem.extractor})
     if not writer.rows:
@@ -319,9 +333,7 @@ def _benchmark(row: Row) -> str:
     return name
 
 
-def _conditions(
-    benchmark: Benchmark, samples: Sequence[Row], limits: Mapping[str, Limits], seed: int | None
-) -> dict[str, Any]:
+def _conditions(benchmark: Benchmark, samples: Sequence[Row], seed: int | None) -> dict[str, Any]:
     """Returns everything about the answers that can change a score, as they were drawn."""
 
     def all_of(values: Iterable[Any]) -> Any:
@@ -329,8 +341,8 @@ def _conditions(
         return found.pop() if len(found) == 1 else ", ".join(sorted(map(str, found)))
 
     answers = Counter(row["task_id"] for row in samples)
-
-    longest = max(limit.cpu_s for limit in limits.values())
+    # The rule, not what it came to: a reference takes another time in every run.
+    own = [f"{task.limits.cpu_s:g}" for task in _tasks(benchmark).values()]
     return {
         "prompt_form": benchmark.prompt_form,
         "template_sha": all_of(row["template_sha"] for row in samples),
@@ -344,7 +356,7 @@ def _conditions(
         "engine": all_of(row["sampler"]["engine"] for row in samples),
         "data_sha": benchmark.data_sha,
         "problems": len(benchmark.problems),
-        "limits": f"cpu {min(limit.cpu_s for limit in limits.values()):g} to {longest:g} s",
+        "limits": f"cpu {all_of(own)} s, or {TIME_FACTOR:g} times the reference's",
         **_one_policy(samples),
     }
 

@@ -7,7 +7,10 @@ from typing import Any
 
 
 def model_card(
-    stages: Sequence[Mapping[str, Any]], origin: Mapping[str, str | None], sha: str
+    stages: Sequence[Mapping[str, Any]],
+    origin: Mapping[str, str | None],
+    sha: str,
+    infilling: str | None,
 ) -> str:
     """Returns the README of an exported model: where it comes from and how it is used.
 
@@ -15,6 +18,7 @@ def model_card(
         stages: Manifests of the training stages, the first one first.
         origin: What `align.lineage.origin` says of the start model.
         sha: Hash of the exported weights.
+        infilling: How a gap is put to the model as text; None where it has no tokens for that.
     """
     start, licence = origin["name"] or "a local model", origin["licence"]
     head = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
@@ -26,16 +30,18 @@ def model_card(
     lines += _stage_table(stages)
     lines += [
         "",
-        f"SHA-256 of the exported weights: `{sha}`. The hashes of each stage's data stand in",
-        "`checkpoint.json`. Results on benchmarks are in the run's report, with the settings they",
-        "were measured under; none is repeated here.",
+        f"SHA-256 of the exported weights: `{sha}`.",
+        *(["The hashes of each stage's data stand in `checkpoint.json`."] if stages else []),
+        "Results on benchmarks are in the run's report, with the settings they were measured",
+        "under; none is repeated here.",
         "",
         "## Use",
         "",
-        "Chat: the tokenizer's own template (ChatML). Infilling: the raw string",
-        "`<|fim_prefix|>{before}<|fim_suffix|>{after}<|fim_middle|>`. Generation stops at every id",
-        "in `generation_config.json`: the end of a turn, the end of a text, and the infilling",
-        "tokens that no answer holds.",
+        "Chat: the tokenizer's own template.",
+        f"Infilling: the raw string `{infilling}`."
+        if infilling
+        else "Infilling: not possible, for its tokenizer has no tokens for a gap.",
+        "Generation stops at every id in `generation_config.json`.",
         "",
         "## Licence",
         "",
@@ -55,10 +61,10 @@ def _stage_table(stages: Sequence[Mapping[str, Any]]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for stage in stages:
-        counts = stage["counts"]
+        counts, rate = stage["counts"], stage["settings"].get("learning_rate")
         lines.append(
             f"| {stage['identity']['instance']} | {counts.get('rows', counts.get('pairs'))} "
-            f"| {counts['steps']} | {stage['settings']['learning_rate']:g} "
+            f"| {counts.get('steps', '')} | {'' if rate is None else f'{rate:g}'} "
             f"| `{stage['weights_sha'][:16]}` |"
         )
     return lines

@@ -11,9 +11,10 @@ from typing import Any
 from align.artifacts import read_parquet, table_hash, write_atomic, write_json
 from align.chat import stop_token_ids
 from align.checkpoint import weights_sha
-from align.errors import InputError
+from align.errors import InputError, TrainingError
 from align.export.cards import model_card
 from align.export.check import check_export
+from align.fim.formats import encode_fim_prompt
 from align.lineage import MANIFEST, lineage, origin
 from align.pair_dataset import write_dataset
 from align.settings import ExportSettings
@@ -65,5 +66,13 @@ def _write_model(source: Path, folder: Path) -> None:
     stages = lineage(source)
     if stages:
         shutil.copyfile(source / MANIFEST, folder / MANIFEST)
-    card = model_card(stages, origin(source), weights_sha(folder))
+    card = model_card(stages, origin(source), weights_sha(folder), _infilling(tokenizer))
     write_atomic(folder / "README.md", card.encode())
+
+
+def _infilling(tokenizer: Any) -> str | None:
+    """Returns how a gap is put as text; None where the tokenizer has no tokens for it."""
+    try:
+        return str(tokenizer.decode(encode_fim_prompt(tokenizer, "{before}", "{after}")))
+    except TrainingError:
+        return None

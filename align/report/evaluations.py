@@ -16,7 +16,7 @@ from align.evaluation.results import solved_by_problem
 from align.evaluation.scores import compare_rates, source_of
 from align.lineage import REPEATED
 
-CHECKPOINTS = ("start", "coarse", "fine", "mixed", "sft_on_chosen", "dpo")
+CHECKPOINTS = ("start", "coarse", "fine", "fim.tokens", "mixed", "sft_on_chosen", "dpo")
 #: The arm beside dpo that shows what the chosen answers alone do.
 CONTROL = "sft_on_chosen"
 
@@ -76,7 +76,8 @@ class Comparison:
         lost: Problems that the earlier one did.
         different: Settings in which the two measurements differ.
         interval: Of the change, 95%, paired by problem; None where the two share no problem.
-        p: Two-sided p-value of the exact sign test on their sources (McNemar's exact test).
+        p: Two-sided p-value of the exact sign test on sources (McNemar's exact test).
+        of_sources: What that test counts, where it is not the problems won and lost.
         noise: The change, as a share of the problems, that chance alone exceeds once in twenty
             times; None where nothing says how the problems vary.
     """
@@ -91,6 +92,7 @@ class Comparison:
     different: Sequence[str]
     interval: tuple[float, float] | None
     p: float | None
+    of_sources: str
     noise: float | None
 
     @property
@@ -214,12 +216,13 @@ def control_comparisons(evaluations: Sequence[Evaluation]) -> list[Comparison]:
 def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
     before, after = first.benchmarks[name], last.benchmarks[name]
     won = lost = p = interval = None
+    of_sources = ""
     squares = 0.0
     shared = before.solved.keys() & after.solved.keys()
     if shared:
         paired = compare_rates(before.solved, after.solved)
         won, lost = len(paired.wins), len(paired.losses)
-        p, interval = paired.p_value, paired.interval
+        p, interval, of_sources = paired.p_value, paired.interval, paired.of_sources
         gains: defaultdict[str, float] = defaultdict(float)
         for each in shared:
             gains[source_of(each)] += after.solved[each] - before.solved[each]
@@ -231,7 +234,9 @@ def _compare(name: str, first: Evaluation, last: Evaluation) -> Comparison:
     ]
     noise = _noise(before, after, len(shared), squares)
     ends = first.checkpoint, last.checkpoint
-    return Comparison(name, *ends, before, after, won, lost, different, interval, p, noise)
+    return Comparison(
+        name, *ends, before, after, won, lost, different, interval, p, of_sources, noise
+    )
 
 
 def _noise(before: Benchmark, after: Benchmark, shared: int, squares: float) -> float | None:

@@ -102,6 +102,6 @@ def _versus(view: SeedsView) -> Table:
             words.points(compared.difference),
             f"{low} to {high}",
             f"{len(compared.wins)}, {len(compared.losses)}",
-            words.p_value(compared.p_value),
+            f"{words.p_value(compared.p_value)} {compared.of_sources}".rstrip(),
         )
     return table

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from align.artifacts import Row, read_shards, shard_paths
 from align.lineage import REPEATED
-from align.manifest import read_identity, read_manifest
+from align.manifest import input_names, read_identity, read_manifest
 
 #: The instances of a full run in their order; others stand behind them in the order they ended.
 STAGES = (
@@ -39,14 +39,21 @@ STAGES = (
 )
 
 
-#: With those that a full run has only where its recipe asks for made tasks, or for a control.
+#: With those that a full run has only where its recipe asks for made tasks, for infilling tokens,
+#: or for a control.
 _ORDER = (
     "make",
-    *STAGES[: STAGES.index("dpo.r1")],
+    *STAGES[: STAGES.index("sft.mixed")],
+    "fim.tokens",
+    "eval.fim.tokens",
+    *STAGES[STAGES.index("sft.mixed") : STAGES.index("dpo.r1")],
     "sft.chosen.r1",
     "eval.sft_on_chosen",
     *STAGES[STAGES.index("dpo.r1") :],
 )
+
+
+_OUTDATED = "made from an earlier result of a stage that has another now; run again"
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,9 @@ def events_of(path: Path) -> Iterator[Mapping[str, Any]]:
 def stages_of(folder: Path, events: Iterable[Mapping[str, Any]]) -> list[Stage]:
     """Returns the stages that a run has begun, in their order.
 
+    One that was made from what another has replaced since counts as not done. One that the recipe
+    had no more when the report was written is left out.
+
     Raises:
         ArtifactError: A manifest can't be read.
     """
@@ -122,6 +132,7 @@ def stages_of(folder: Path, events: Iterable[Mapping[str, Any]]) -> list[Stage]:
                 manifest = read_manifest(path)
                 failure = None if manifest else failures.get(path.name)
                 found.append(Stage(path.name, path, manifest, failure))
+    found = _without_removed(_outdated_undone(found))
 
     def place(stage: Stage) -> tuple[int, int, int, str, str]:
         first, turn = _in_first_round(stage.id.replace(f"eval.{REPEATED}", "eval."))
@@ -133,6 +144,39 @@ def stages_of(folder: Path, events: Iterable[Mapping[str, Any]]) -> list[Stage]:
 
     # While the report is being written, its own stage is begun and says nothing.
     return sorted((s for s in found if s.done or s.id != "report"), key=place)
+
+
+def _outdated_undone(stages: Sequence[Stage]) -> list[Stage]:
+    """Returns the stages, those undone whose inputs within the run are no result that is there."""
+    current = list(stages)
+    while True:
+        results = {stage.manifest["content_sha"] for stage in current if stage.manifest}
+        checked = [
+            Stage(stage.id, stage.folder, None, _OUTDATED) if _lacks(stage, results) else stage
+            for stage in current
+        ]
+        if checked == current:
+            return current
+        current = checked
+
+
+def _lacks(stage: Stage, results: Collection[str]) -> bool:
+    if not stage.manifest:
+        return False
+    inputs, outside = stage.manifest["inputs"], input_names(stage.folder)
+    return any(sha not in results for name, sha in inputs.items() if name not in outside)
+
+
+def _without_removed(stages: Sequence[Stage]) -> list[Stage]:
+    report = next((s.manifest for s in stages if s.id == "report" and s.manifest), None)
+    if report is None:
+        return list(stages)
+    shown, written = {"report", *report["inputs"]}, report["finished"]
+    return [
+        stage
+        for stage in stages
+        if stage.id in shown or not stage.manifest or stage.manifest["finished"] >= written
+    ]
 
 
 def _in_first_round(name: str) -> tuple[str, int]:

@@ -131,9 +131,10 @@ def finding(comparison: Comparison) -> str:
     if comparison.won + comparison.lost == 0:
         said.append("Not one problem changed sides.")
         return " ".join(said)
+    on = f" on {comparison.of_sources}" if comparison.of_sources else ""
     said.append(
         f"Problem by problem, {comparison.won} were won and {comparison.lost} lost (exact sign "
-        f"test, p = {p_value(comparison.p)})."
+        f"test{on}, p = {p_value(comparison.p)})."
     )
     if comparison.interval is not None:
         low, high = map(points, comparison.interval)

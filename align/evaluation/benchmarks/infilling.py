@@ -44,7 +44,7 @@ def load(name: str, count: int | None, form: Form) -> Benchmark:
         tuple(_problem(name, row, gaps, place) for place, row in data.rows),
         _FORM if own else _PUBLISHED_FORM,
         data.sha,
-        _MAX_LONG_TOKENS if name in _LONG else _MAX_TOKENS,
+        _MAX_LONG_TOKENS if name.startswith(_LONG) else _MAX_TOKENS,
         lambda samples, verdicts: measure(samples, gaps),
     )
 
