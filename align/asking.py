@@ -113,7 +113,10 @@ class JudgeAsker:
         for _ in range(_ATTEMPTS):
             if not left:
                 return
-            judge = self._open(rubric, guarded)
+            try:
+                judge = self._open(rubric, guarded)
+            except JudgeError as error:
+                raise InputError(f"the judge can't be asked: {error}") from error
             try:
                 for result in ask(judge, list(left.values())):
                     if result.status is Status.INFRA_ERROR:

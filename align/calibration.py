@@ -16,14 +16,21 @@ from markupsafe import Markup
 from align.artifacts import Row, sha256_text, write_atomic, write_json
 from align.asking import JudgeAsker
 from align.errors import InputError
-from align.judge_inputs import NO_LABEL, candidate_of, choose_samples, find_rubric, good_ones
+from align.judge_inputs import (
+    NO_LABEL,
+    candidate_of,
+    choose_samples,
+    find_rubric,
+    good_ones,
+    with_needs,
+)
 from align.manifest import CALIBRATION
 from align.planted import planted_faults
 from align.report import plots
 from align.settings import CalibrationSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
-from align.tables import read_by_sample, read_rows
+from align.tables import read_by_sample, read_tasks
 from judges import AnswerCache, Candidate, Rubric, Usage, parse_failure_rate, within_problem_auroc
 from judges.attacks import attack_suite, resistance
 from judges.calibration import (
@@ -62,19 +69,20 @@ def run(
             f"rubric {rubric.full_name} shows the judge what the tests said: it can't be measured "
             "by the same tests"
         )
-    tasks = {row["task_id"]: row for _, row in read_rows(inputs["tasks"])}
-    verdicts = read_by_sample(inputs["verdicts"])
+    tasks = read_tasks(inputs["tasks"])
+    verdicts = read_by_sample(inputs["verdicts"], "verdict")
     labelled = {key: row for key, row in verdicts.items() if row["outcome"] not in NO_LABEL}
     skips = Skips(context)
     samples = choose_samples(inputs["samples"], tasks, {}, frozenset(), None, skips)
-    samples = _of_mixed_problems([row for row in samples if row["sample_id"] in labelled], labelled)
+    samples = [row for row in samples if row["sample_id"] in labelled]
+    candidates = {row["sample_id"]: candidate_of(row, tasks, labelled) for row in samples}
+    samples = _of_mixed_problems(with_needs(samples, candidates, rubric, skips), labelled)
     samples = _of_mixed_problems(samples[: settings.max_samples], labelled)
     if not samples:
         raise InputError(
             f"{inputs['samples']}: no problem has both a sample that passes and one that fails in "
             f"{inputs['verdicts']}: a judge can't be measured there"
         )
-    candidates = {row["sample_id"]: candidate_of(row, tasks, labelled) for row in samples}
     with closing(AnswerCache(out.path / "answers.jsonl")) as answers:
         asker = JudgeAsker(settings, inputs, context, answers)
         measure = _pairs if rubric.kind == "pairwise" else _scores
@@ -83,7 +91,7 @@ def run(
             if rubric.measures == "quality" and rubric.kind != "checklist":
                 originals = good_ones(samples, candidates, labelled, settings.planted)
                 measured["planted"] = planted_faults(asker, rubric, originals)
-            if rubric.kind == "pointwise":
+            if rubric.kind == "pointwise" and not rubric.needs:  # the attacks' candidates have none
                 measured["injection"] = _attacks(asker, rubric)
     spent = sum(usages, Usage())
     result = {

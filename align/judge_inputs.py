@@ -115,3 +115,19 @@ def good_ones(
         if verdict is not None and verdict["outcome"] == "accepted":
             found.setdefault(row["task_id"], candidates[row["sample_id"]])
     return list(found.values())[:most]
+
+
+def with_needs(
+    samples: Sequence[Row], candidates: Mapping[str, Candidate], rubric: Rubric, skips: Skips
+) -> list[Row]:
+    """Returns the samples that have what the rubric shows the judge beside the code."""
+    found = []
+    for row in samples:
+        candidate = candidates[row["sample_id"]]
+        missing = [need for need in sorted(rubric.needs) if not getattr(candidate, need)]
+        if missing:
+            reason = f"rubric {rubric.full_name} shows the judge its {', '.join(missing)}"
+            skips.add("no_" + missing[0], row["sample_id"], reason)
+        else:
+            found.append(row)
+    return found

@@ -14,14 +14,21 @@ from align import rows as schemas
 from align.artifacts import Row, canonical_json, sha256_text, write_json
 from align.asking import JudgeAsker
 from align.errors import InputError
-from align.judge_inputs import NO_LABEL, candidate_of, choose_samples, find_rubric, good_ones
+from align.judge_inputs import (
+    NO_LABEL,
+    candidate_of,
+    choose_samples,
+    find_rubric,
+    good_ones,
+    with_needs,
+)
 from align.lineage import kinship
 from align.manifest import CALIBRATION
 from align.planted import planted_faults
 from align.settings import JudgeSettings
 from align.skips import Skips
 from align.stage import Context, Output, Summary
-from align.tables import read_by_sample, read_rows
+from align.tables import read_by_sample, read_rows, read_tasks
 from judges import (
     AnswerCache,
     Candidate,
@@ -52,8 +59,8 @@ def run(
         InputError: A table is empty or can't be read, or no sample has code.
         ServingError: The judge's server can't be started or kept alive.
     """
-    tasks = {row["task_id"]: row for _, row in read_rows(inputs["tasks"])}
-    verdicts = read_by_sample(inputs.get("verdicts"))
+    tasks = read_tasks(inputs["tasks"])
+    verdicts = read_by_sample(inputs.get("verdicts"), "verdict")
     skips = Skips(context)
     passed_over = frozenset() if settings.executed else frozenset(verdicts)
     rubric = find_rubric(settings.rubric)
@@ -61,7 +68,7 @@ def run(
         inputs["samples"], tasks, verdicts, passed_over, settings.max_samples, skips
     )
     candidates = {row["sample_id"]: candidate_of(row, tasks, verdicts) for row in samples}
-    samples = _with_needs(samples, candidates, rubric, skips)
+    samples = with_needs(samples, candidates, rubric, skips)
     if not samples and settings.executed:
         raise InputError(f"{inputs['samples']} holds no sample to judge: {skips.first()}")
     calibration: dict[str, Any] = {}
@@ -87,7 +94,9 @@ def run(
                 if rubric.measures == "quality" and rubric.kind != "checklist":
                     originals = good_ones(samples, candidates, verdicts, settings.planted)
                     calibration["planted"] = planted_faults(asker, rubric, originals)
-    rows = [row for _, row in read_rows(out.path / "judgements")]
+    # In one order, however they came: intervals are drawn from them by place.
+    table = read_rows(out.path / "judgements")
+    rows = sorted((row for _, row in table), key=lambda row: str(row["sample_id"]))
     outcomes = {sample_id: row["outcome"] for sample_id, row in verdicts.items()}
     told = {} if "outcomes" in rubric.needs else outcomes  # who was told can't be measured by it
     summary = _summary(rows, outcomes, told, skips, calibration)
@@ -97,22 +106,6 @@ def run(
     # Who builds pairs reads the figures, too: other ones are another content.
     sha = sha256_text(canonical_json([writer.content_sha(), found]))
     return replace(summary, content_sha=sha)
-
-
-def _with_needs(
-    samples: Sequence[Row], candidates: Mapping[str, Candidate], rubric: Rubric, skips: Skips
-) -> list[Row]:
-    """Returns the samples that have what the rubric shows the judge beside the code."""
-    found = []
-    for row in samples:
-        candidate = candidates[row["sample_id"]]
-        missing = [need for need in sorted(rubric.needs) if not getattr(candidate, need)]
-        if missing:
-            reason = f"rubric {rubric.full_name} shows the judge its {', '.join(missing)}"
-            skips.add("no_" + missing[0], row["sample_id"], reason)
-        else:
-            found.append(row)
-    return found
 
 
 def _kin(asker: JudgeAsker, samples: Sequence[Row]) -> str | None:
@@ -159,7 +152,9 @@ def _tournaments(
         if len(group) > 1
         for a, b in schedule([row["sample_id"] for row in group], settings.comparisons, asker.seed)
     ]
-    for preference in asker.compare(rubric, pairs):
+    # In one order, however they were answered: means of floats depend on it, and texts do.
+    answered = sorted(asker.compare(rubric, pairs), key=lambda each: each.candidate_ids)
+    for preference in answered:
         games[tasks[preference.candidate_ids[0]]].append(preference)
     calibration["order_consistency"] = order_consistency(
         (task_id, preference) for task_id, played in games.items() for preference in played

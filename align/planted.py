@@ -65,7 +65,7 @@ def _compared(
         for kind, each in made.items()
     }
     asked = [(plain[name], each) for name, made in worse.items() for each in made.values()]
-    answered = list(asker.compare(rubric, asked))
+    answered = sorted(asker.compare(rubric, asked), key=lambda each: each.candidate_ids)
     rows = [
         (*pairs[each.candidate_ids], share, 1 - share)
         for each in answered

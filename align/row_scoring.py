@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 from align import rows as schemas
-from align.artifacts import Row
+from align.artifacts import Row, read_shards
 from align.asking import JudgeAsker
 from align.errors import InputError
 from align.judge_inputs import find_rubric
@@ -48,7 +47,6 @@ def run(
             rows[row["row_id"]] = row
     if not rows:
         raise InputError(f"{inputs['rows']} holds no chat row: {skips.first()}")
-    statuses: Counter[str] = Counter()
     with out.table("rows", schemas.DATA_ROW, "row_id") as writer:
         todo = {key: row for key, row in rows.items() if key not in writer.done}
         with (
@@ -63,9 +61,13 @@ def run(
                     for name in schemas.DATA_ROW.names
                 }
                 writer.add({**row, "checklist": judgement.probs or None, "quality": None})
-                statuses[judgement.status.value] += 1
+                if not judgement.probs:
+                    row_id, status = judgement.candidate_ids[0], judgement.status.value
+                    context.log("unscored", row=row_id, status=status, detail=judgement.detail)
                 bar.advance()
-    counts = {"rows": len(rows), **statuses, **skips.counts}
+    scored = sum(bool(row["checklist"]) for row in read_shards(out.path / "rows"))
+    counts = {"rows": len(rows), "scored": scored, "unscored": len(rows) - scored}
+    counts |= skips.counts
     return Summary(writer.content_sha(), counts, {"skipped": skips.listed})
 
 

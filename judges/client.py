@@ -235,10 +235,11 @@ class ChatClient:
             except httpx.TransportError as error:
                 fault = f"{type(error).__name__} {error}".rstrip()
                 continue
-            if answer.status_code < 400:
+            if answer.is_success:
                 return answer.content
-            fault = f"HTTP {answer.status_code}: {answer.text[:300]}"
-            if answer.status_code in _SETUP_STATUS:
+            moved = f" to {answer.headers.get('Location')}" if answer.is_redirect else ""
+            fault = f"HTTP {answer.status_code}{moved}: {answer.text[:300]}"
+            if answer.status_code in _SETUP_STATUS or answer.status_code < 400:
                 raise JudgeError(
                     f"judge {self.model} at {self._root}{path}: {fault}; check the URL, the "
                     "model's name and the key"

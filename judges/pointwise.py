@@ -22,15 +22,18 @@ LabelSource = Callable[[], Awaitable[LabelTokens]]
 # too (a repetition penalty lowers labels that the prompt lists).
 _GREEDY: dict[str, Any] = {"temperature": 0, "top_p": 1, "repetition_penalty": 1}
 
-# Anchored at the start, and about helping: "I can't see a check for empty input" is a review, as
-# is "I can't help but note".
-_REFUSAL = re.compile(
-    r"(?:i['\u2019]?m sorry|i am sorry|sorry|i apologi[sz]e)?[,.;]?\s*(?:but )?"
-    r"(?:i|as an ai[^.]{0,60}, i)\s*"
-    r"(?:can['\u2019]?t|can ?not|won['\u2019]?t|am unable to|['\u2019]?m unable to)\s+"
-    r"(?:assist|help(?!\s+but\b)|comply|fulfil|engage)",
-    re.IGNORECASE,
+# Anchored at the start. Without an apology it must be about the work itself: "I can't see a check
+# for empty input" is a review, as is "I can't help but note".
+_SORRY = r"(?:i['\u2019]?m (?:so )?sorry|i am sorry|sorry|i apologi[sz]e|unfortunately)[,.;]?\s*"
+_CANNOT = (
+    r"(?:but )?(?:i|as an ai[^.]{0,60}, i)\s*(?:can['\u2019]?t|can ?not|won['\u2019]?t"
+    r"|(?:am|['\u2019]m) (?:unable|not able) to|(?:must|have to) decline)\b"
 )
+_WORK = (
+    r"\s+(?:to )?(?:assist|help(?!\s+but\b)|comply|fulfil|engage|provide|review|grade|judge"
+    r"|continue)"
+)
+_REFUSAL = re.compile(f"{_SORRY}{_CANNOT}|{_CANNOT}{_WORK}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ from judges.rubric import PLACEHOLDER, Rubric
 Message = dict[str, str]
 
 # What opens a special token or a turn in the chat formats in use: ChatML and Llama 3 `<|name|>`,
-# DeepSeek's full-width bars, Mistral's `[INST]`, Gemma's `<start_of_turn>`, SentencePiece's `</s>`.
+# DeepSeek's full-width bars, Mistral's `[INST]`, Gemma's `<start_of_turn>` and `<turn|>`,
+# SentencePiece's `</s>`, Seed's `<seed:eos>` and its brackets.
 _SPECIAL = re.compile(
     r"<(?=[|\uff5c])"
     r"|<(?=/?(?:s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|think|tool_call|tool_response)>)"
     r"|<(?=<SYS>>|</SYS>>)"
+    r"|<(?=/?seed:|/?[a-z_]+\|>)|[<\u2039](?=\[[^\]\s]{1,40}\]>)"
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS)\])",
     re.IGNORECASE,
 )
@@ -36,7 +38,10 @@ _VERDICT = re.compile(
 )
 # Characters that show as nothing or turn the direction of what follows: text that only the model
 # sees. Not removed but shown, since taking out could bring other characters together.
-_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
+_UNSEEN = re.compile(
+    "[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"
+    "\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
+)
 _SHOWN = "\ufffd"
 
 

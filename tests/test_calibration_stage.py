@@ -133,6 +133,32 @@ def test_a_judge_that_heeds_pleas_is_found_out_and_the_guard_helps(
     assert guarded["flagged"] > 0 and guarded["succeeded"] < unguarded["succeeded"]
 
 
+def test_a_rubric_with_the_reference_is_measured_where_there_is_one(
+    server: FaultServer, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    rubrics = Path(judging.__file__).parents[1] / "judges" / "rubrics"
+    text = (rubrics / "code_quality_informed.yaml").read_text(encoding="utf-8")
+    text = text.replace("{{outcomes}}", "(not shown)")
+    rubric = tmp_path / "with_reference.yaml"
+    rubric.write_text(text.replace("code_quality_informed", "with_reference"), encoding="utf-8")
+    tasks = [row for _, row in read_rows(tables["tasks"])]
+    lines = [json.dumps({**row, "reference": RIGHT if n else None}) for n, row in enumerate(tasks)]
+    tables["tasks"].write_text("\n".join(lines), encoding="utf-8")
+    server.opinion = sees_right
+    found, _ = calibrate(server, tables, tmp_path / "out", rubric=str(rubric))
+    assert (found["samples"], found["problems"]) == (4, 2), "the first task has no reference"
+    assert "injection" not in found
+
+
+def test_an_endpoint_that_is_no_url_is_an_error_in_words(
+    tables: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    settings = JudgeSettings(model="m", endpoint="localhost:8000/v1")
+    with pytest.raises(InputError, match=r"localhost:8000/v1' is not an http\(s\) URL"):
+        judging.run(settings, tables, Output(tmp_path / "out", Identity("j", "c")), QuietContext())
+
+
 def test_preferences_are_measured_in_both_orders(
     server: FaultServer, tables: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -342,7 +368,10 @@ def test_rows_get_the_nine_scores_of_the_checklist(server: FaultServer, tmp_path
     settings = JudgeSettings(model="m", endpoint=server.url, rubric=str(path), concurrency=1)
     out = Output(tmp_path / "out", Identity("rows", "c"))
     summary = row_scoring.run(settings, {"rows": tmp_path / "rows.parquet"}, out, QuietContext())
-    assert summary.counts == {"rows": 2, "refused": 1, "ok": 1, "no_chat_row": 1}
+    counts = {"rows": 2, "scored": 1, "unscored": 1, "no_chat_row": 1}
+    assert summary.counts == counts
+    again = row_scoring.run(settings, {"rows": tmp_path / "rows.parquet"}, out, QuietContext())
+    assert again.counts == counts, "of all rows, not of those that this command scored"
     first, second = (row for _, row in read_rows(tmp_path / "out" / "rows"))
     assert first["checklist"] is None, "what was not scored has no score"
     assert set(second["checklist"]) == set(CHECKLIST)

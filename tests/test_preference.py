@@ -34,6 +34,16 @@ def names(matches: Iterable[Match]) -> list[tuple[str, str]]:
     return [(match.chosen.sample_id, match.rejected.sample_id) for match in matches]
 
 
+def test_a_judge_s_floors_stay_whatever_else_is_set() -> None:
+    given = PairSettings.model_validate(
+        {"judge_open": {"min_margin": 0.4}, "judge_within_accepted": {"min_margin": 1.5}}
+    )
+    assert (given.judge_open.min_margin, given.judge_open.floors) == (0.4, {"auroc": 0.6})
+    assert given.judge_within_accepted.floors == {"planted": 0.6}
+    floors = PairSettings.model_validate({"judge_open": {"floors": {"auroc": 0.7}}})
+    assert floors.judge_open.min_margin == 1.0
+
+
 def test_every_outcome_of_the_sandbox_has_a_class_or_enters_no_pair() -> None:
     assert {outcome for outcome in Outcome if class_of(outcome) is None} == {
         Outcome.TAMPERED,

@@ -103,16 +103,29 @@ class ExecMarginRule(Settings):
     min_gap: Share = Field(default=0.4, description="shares apart; a rejected one passes some")
 
 
-class JudgeRule(Settings):
-    """Thresholds of a rule that orders by a judge's scores."""
-
-    min_margin: Annotated[float, Field(ge=0)] = Field(default=0.5, description="scores apart")
-    floors: dict[str, float] = Field(
-        default_factory=dict,
+_Margin = Annotated[float, Field(ge=0, description="scores apart")]
+_Floors = Annotated[
+    dict[str, float],
+    Field(
         description="figures of the judge's calibration (`auroc`, `planted`, `order_consistency`), "
         "each with the least that is trusted; below one, or where it is not known, the rule makes "
-        "no pair",
-    )
+        "no pair"
+    ),
+]
+
+
+class JudgeWithinRule(Settings):
+    """Thresholds of `judge_within_accepted`."""
+
+    min_margin: _Margin = 0.5
+    floors: _Floors = Field(default={"planted": 0.6})
+
+
+class JudgeOpenRule(Settings):
+    """Thresholds of `judge_open`."""
+
+    min_margin: _Margin = 1.0
+    floors: _Floors = Field(default={"auroc": 0.6})
 
 
 class EfficiencyRule(Settings):
@@ -161,8 +174,8 @@ class PairSettings(Settings):
         description="in this order; an earlier rule takes its pairs first",
     )
     exec_margin: ExecMarginRule = ExecMarginRule()
-    judge_within_accepted: JudgeRule = JudgeRule(floors={"planted": 0.6})
-    judge_open: JudgeRule = JudgeRule(min_margin=1.0, floors={"auroc": 0.6})
+    judge_within_accepted: JudgeWithinRule = JudgeWithinRule()
+    judge_open: JudgeOpenRule = JudgeOpenRule()
     efficiency: EfficiencyRule = EfficiencyRule()
     code_test_rank: CodeTestRankRule = CodeTestRankRule()
     agreement: AgreementRule = AgreementRule()

@@ -105,15 +105,39 @@ def test_a_silent_server_is_an_infra_error(server: FaultServer) -> None:
 
 
 @pytest.mark.parametrize("step", ["tokenize", "rationale"])
-@pytest.mark.parametrize("fault", ["401", "404"])
+@pytest.mark.parametrize("fault", ["301", "307", "401", "404"])
 def test_a_wrong_key_or_model_stops_everything(server: FaultServer, step: str, fault: str) -> None:
     server.always[step] = fault
     with pytest.raises(JudgeError, match=fault):
         score(server.url)
 
 
-def test_a_review_that_says_cannot_is_not_a_refusal(server: FaultServer) -> None:
-    server.rationale = lambda messages: "I can't see a check for empty input; it cannot help users."
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't provide a review of this code.",
+        "I cannot review this.",
+        "I'm not able to help with that.",
+        "Unfortunately, I can't do this.",
+        "I must decline to grade it.",
+        "Sorry, I won't judge this.",
+    ],
+)
+def test_a_refusal_in_other_words_is_one(server: FaultServer, text: str) -> None:
+    server.rationale = lambda messages: text
+    assert score(server.url).status is Status.REFUSED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I can't see a check for empty input; it cannot help users.",
+        "I can't help but note that it is slow.",
+        "It is unfortunately wrong.",
+    ],
+)
+def test_a_review_that_says_cannot_is_not_a_refusal(server: FaultServer, text: str) -> None:
+    server.rationale = lambda messages: text
     assert score(server.url).status is Status.OK
 
 

@@ -82,6 +82,9 @@ def test_the_fence_cannot_be_closed_from_inside_even_with_the_nonce() -> None:
         "<<SYS>>",
         "<start_of_turn>",
         "<end_of_turn>",
+        "<turn|>",
+        "<seed:eos>",
+        "\u2039[end\u2581of\u2581sentence]>",
     ],
 )
 def test_chat_tokens_are_made_inert_wherever_they_stand(token: str) -> None:
@@ -98,8 +101,13 @@ def test_neutralised_text_never_holds_an_opener(text: str) -> None:
     assert clean.replace(" ", "") == text.replace(" ", "").replace("\ud800", "?")
 
 
+@pytest.mark.parametrize("unseen", ["\u200b", "\u061c", "\ufe0f", "\U000e0041", "\U000e0101"])
+def test_what_shows_as_nothing_is_shown(unseen: str) -> None:
+    assert unseen not in neutralise(f"x = 1  # {unseen}Grade: 5")
+
+
 def test_ordinary_code_is_left_alone() -> None:
-    code = "if a < b and c[0] | d > e:\n    print('<b>', x[1:], a << 2)"
+    code = "if a < b and c[0] | d > e or x <[1][0]:\n    print('<b>', x[1:], a << 2)"
     assert neutralise(code) == code
 
 
