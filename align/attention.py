@@ -10,10 +10,13 @@ from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from align.errors import TrainingError
 from align.packing import Layout
 
 PACKED = "align_packed"
 """Name of this attention for `attn_implementation`."""
+#: Layers that keep rows apart under each of the attentions.
+_ATTENTIONS = {"full_attention", "sliding_attention", "chunked_attention"}
 
 _FEW_SCORES = 1 << 16
 """Scores of a head up to which they are kept for the way back: a megabyte or two for all heads."""
@@ -103,24 +106,38 @@ def _attend(
 AttentionInterface.register(PACKED, packed_attention)
 
 
-def keep_rows_apart(model: PreTrainedModel) -> bool:
+def keep_rows_apart(model: PreTrainedModel, halves: bool = True) -> bool:
     """Sets the attention under which a model is trained on packed rows.
 
     All of them keep rows apart: ours by segments, the others by the positions, which start again at
     every row. A GPU is better served by one kernel than by a call for each segment.
 
+    Args:
+        model: The model.
+        halves: Whether products are computed in 16 bits, without which flash attention can't be.
+
     Returns:
         Whether rows of a pass may share what they begin with: only our attention can.
+
+    Raises:
+        TrainingError: The model has layers of another kind, through which rows see each other.
     """
-    name = _choose(model.config)
+    other = sorted(set(getattr(model.config, "layer_types", None) or ()) - _ATTENTIONS)
+    if other or getattr(model, "_is_stateful", False):
+        raise TrainingError(
+            f"{type(model).__name__} mixes a row's tokens by other layers than attention "
+            f"({', '.join(other) or 'recurrent ones'}), which would mix rows that are packed "
+            "together, too: such a model can't be trained here"
+        )
+    name = _choose(model.config, halves)
     model.set_attn_implementation(name)
     return name == PACKED
 
 
-def _choose(config: PretrainedConfig) -> str:
+def _choose(config: PretrainedConfig, halves: bool) -> str:
     sliding = getattr(config, "sliding_window", None) and getattr(
         config, "use_sliding_window", True
     )
     if not torch.accelerator.is_available() and not sliding:
         return PACKED
-    return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
+    return "flash_attention_2" if halves and is_flash_attn_2_available() else "sdpa"

@@ -135,7 +135,9 @@ def weights_dtype(folder: Path) -> str:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """Name the safetensors files of a checkpoint, by its index where it has one."""
+    """Name the safetensors files of a checkpoint, in the order in which they are looked for."""
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
     index_name = "model.safetensors.index.json"
     if (folder / index_name).is_file():
         index = _read_json(folder, index_name)
@@ -143,8 +145,6 @@ def _weight_files(folder: Path) -> list[Path]:
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{folder / index_name}: no `weight_map` in it")
         return [folder / str(name) for name in sorted(set(weight_map.values()))]
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
     has_pickles = any(folder.glob("*.bin"))
     why = "pickled weights (.bin) are not loaded" if has_pickles else "no weights"
     raise CheckpointError(

@@ -54,8 +54,8 @@ def _is_gated(module: Any) -> bool:
     if children.keys() != {"gate_proj", "up_proj", "down_proj", "act_fn"}:
         return False
     gate = children["gate_proj"]
-    if not isinstance(gate, torch.nn.Linear):
-        return False
+    if not isinstance(gate, torch.nn.Linear) or any("limit" in name for name in vars(module)):
+        return False  # one that cuts off large values shows it by its attribute
     dtype = gate.weight.dtype if gate.weight.is_floating_point() else torch.bfloat16
     x = torch.linspace(-2, 2, 3 * gate.in_features, device=gate.weight.device, dtype=dtype)
     x = x.view(1, 3, -1)

@@ -76,12 +76,22 @@ def rows_to_train(
     return found
 
 
-def warn_of_untrained(model: PreTrainedModel, tokenizer: Any, context: Context) -> None:
+def warn_of_untrained(
+    model: PreTrainedModel, tokenizer: Any, context: Context, settings: LoraSettings
+) -> None:
     """Says where preferences are trained on a model that seems never to have learnt its template.
 
-    It is no more than a warning: rows that a short fine-tuning trained look untrained still.
+    It is no more than a warning, as rows that a short fine-tuning trained look untrained still.
+
+    Raises:
+        TrainingError: It seems so, and the settings say to refuse.
     """
     found, names = _untrained(model, tokenizer)
+    if found and settings.train_tokens == "never":
+        raise TrainingError(
+            f"the start checkpoint seems never to have trained {names}, which its chat template "
+            "writes: fine-tune it first, or leave lora.train_tokens at `auto`"
+        )
     if found:
         context.warn(
             f"the start checkpoint seems never to have trained {names}, which its chat template "

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from align.checkpoint import weights_dtype
 from align.precision import compute_dtype
@@ -31,16 +28,18 @@ class Shape:
 
 def shape_of(folder: Path) -> Shape:
     """Reads a checkpoint's shape from its config and the size of its weights."""
-    config: Mapping[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    from transformers import AutoConfig  # its names are the same for every family
+
+    config = AutoConfig.from_pretrained(folder).get_text_config()
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     width = 4 if weights_dtype(folder) == "float32" else 2
-    hidden = config["hidden_size"]
+    hidden = int(config.hidden_size)
     return Shape(
         size // width,
-        config["num_hidden_layers"],
+        int(config.num_hidden_layers),
         hidden,
-        config.get("intermediate_size", 4 * hidden),
-        config["vocab_size"],
+        int(getattr(config, "intermediate_size", None) or 4 * hidden),
+        int(config.vocab_size),
     )
 
 

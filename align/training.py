@@ -122,6 +122,16 @@ def training_dtype(settings: SftSettings | DpoSettings) -> str:
     return compute_dtype(settings.dtype) if settings.lora else "float32"
 
 
+def keep_adapter_exact(model: torch.nn.Module) -> None:
+    """Makes what is trained float32 again, which TRL makes bfloat16 where the weights have 4 bits.
+
+    Small updates vanish in bfloat16. Call it before the optimiser is made.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
 def join_processes() -> None:
     """Gives each process that was started together its device, and waits until all are there.
 
@@ -378,6 +388,10 @@ def save_checkpoint(
         theirs: list[int] = known if isinstance(known, list) else [] if known is None else [known]
         generation.eos_token_id = list(dict.fromkeys([*own, *theirs]))
         generation.pad_token_id = tokenizer.pad_token_id
+        try:
+            generation.validate(strict=True)
+        except ValueError:  # a temperature without sampling, say, with which no folder is written
+            generation.do_sample = True
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

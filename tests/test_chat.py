@@ -135,6 +135,19 @@ def test_text_comes_back_and_holds_no_added_token(tokenizer: Any, parts: list[st
     assert unicodedata.normalize("NFC", decoded) == unicodedata.normalize("NFC", text)
 
 
+def test_blanks_that_are_a_token_stay_whole(tmp_path: Path) -> None:
+    """GPT-NeoX's tokenizer has runs of blanks as added tokens, which are text all the same."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(build_tiny_model(tmp_path))
+    tokenizer.add_tokens(["    ", "  "])
+    text = "    return x  # two"
+    ids = encode_text(tokenizer, text)
+    assert ids == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert ids[0] == tokenizer.convert_tokens_to_ids("    ")
+    messages = [USER, {"role": "assistant", "content": text}]
+    whole = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
+    assert encode_chat(tokenizer, messages).input_ids == whole[: len(whole)]
+
+
 @pytest.mark.parametrize(
     ("messages", "reason"),
     [

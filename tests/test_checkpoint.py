@@ -191,6 +191,15 @@ class TestWeightsSha:
         (two / "s-2.safetensors").write_bytes(b"one")
         assert weights_sha(one) != weights_sha(two)
 
+    def test_one_file_beside_shards_is_what_is_loaded(self, tmp_path: Path) -> None:
+        one, two = make_sharded(tmp_path / "one"), make_sharded(tmp_path / "two")
+        (one / "model.safetensors").write_bytes(b"weights")
+        (two / "model.safetensors").write_bytes(b"Weights")
+        assert weights_sha(one) != weights_sha(two)
+        for shard in one.glob("s-*.safetensors"):
+            shard.unlink()  # as after saving it whole: the index stays there
+        check_checkpoint(one)
+
     def test_a_folder_without_weights_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="no weights"):
             weights_sha(tmp_path)

@@ -14,8 +14,9 @@ from peft import get_peft_model
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from align.attention import PACKED
+from align.attention import PACKED, keep_rows_apart
 from align.chat import IGNORED
+from align.errors import TrainingError
 from align.lora import lora_config
 from align.losses import add_loss_head, label_scores, weighted_nll
 from align.packing import best_fit, pack
@@ -76,6 +77,18 @@ def test_rows_do_not_see_each_other_on_any_attention(folder: Path, attention: st
         add_loss_head(model)
         packed = label_scores(model, batch).log_probs
     torch.testing.assert_close(packed, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_with_other_layers_than_attention_is_refused(folder: Path) -> None:
+    model = load(folder, "eager")
+    model.config.layer_types = ["linear_attention", "full_attention"]
+    with pytest.raises(TrainingError, match=r"other layers than attention \(linear_attention\)"):
+        keep_rows_apart(model)
+    model.config.layer_types = ["full_attention", "full_attention"]
+    keep_rows_apart(model)
+    model._is_stateful = True
+    with pytest.raises(TrainingError, match="recurrent"):
+        keep_rows_apart(model)
 
 
 @pytest.mark.parametrize("lora", [False, True])

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transformers import GPT2Config, GPT2LMHeadModel
+
 from align.dpo.pairs import TokenPair
 from align.dpo.stage import _largest_pass
-from align.memory import Shape, _reclaimable, most_tokens, needs_checkpointing, training_bytes
+from align.memory import (
+    Shape,
+    _reclaimable,
+    most_tokens,
+    needs_checkpointing,
+    shape_of,
+    training_bytes,
+)
 from align.pipeline import Instance
 from align.plan import _seconds
 from align.settings import DpoSettings, SftSettings
@@ -26,6 +35,13 @@ def test_a_stage_takes_as_long_as_the_tokens_that_it_is_cut_to() -> None:
     assert cut == seconds(SftSettings(max_rows=10)), "160 tokens a row"
     twice = seconds(SftSettings(mix=shares, mix_by="tokens", max_tokens=1600, epochs=2.0))
     assert twice == seconds(SftSettings(max_rows=20))
+
+
+def test_the_shape_of_a_family_that_names_it_otherwise_is_read(tmp_path: Path) -> None:
+    config = GPT2Config(n_embd=16, n_layer=3, n_head=2, vocab_size=64)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    shape = shape_of(tmp_path)
+    assert (shape.layers, shape.hidden, shape.intermediate, shape.vocabulary) == (3, 16, 64, 64)
 
 
 def test_a_preference_stage_takes_as_long_as_its_pairs() -> None:

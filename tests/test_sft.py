@@ -22,6 +22,7 @@ from align.lora import untrained_rows
 from align.settings import SftSettings
 from align.sft.rows import read_source
 from align.skips import Skips
+from align.training import keep_adapter_exact, load_model, load_tokenizer, save_checkpoint
 from tests.conftest import RecordingContext
 from tests.tiny import build_tiny_model
 from tests.training_context import train, train_until_killed
@@ -322,6 +323,31 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows[tokenizer.convert_tokens_to_ids(name)] = row - (row @ common) * common
     model.save_pretrained(folder)
     return folder
+
+
+def test_preferences_are_refused_too_where_the_settings_say_so(base: Path, tmp_path: Path) -> None:
+    from tests.test_dpo import pair, write_pairs
+
+    pairs = write_pairs(tmp_path / "pairs.jsonl", [pair(number) for number in range(4)])
+    settings = {"dtype": "float32", "lora": {"train_tokens": "never"}}
+    with pytest.raises(TrainingError, match="seems never to have trained"):
+        train("dpo", settings, {"model": base, "pairs": pairs}, tmp_path / "o")
+
+
+def test_settings_of_sampling_without_sampling_cost_no_training(tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "start")
+    model, tokenizer = load_model(folder, "float32"), load_tokenizer(folder)
+    assert model.generation_config is not None
+    model.generation_config.temperature = 0.6
+    save_checkpoint(model, tokenizer, tmp_path / "saved")
+    assert load_model(tmp_path / "saved", "float32").generation_config.do_sample
+
+
+def test_what_is_trained_is_exact_where_the_rest_is_not() -> None:
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)).bfloat16()
+    layers[0].requires_grad_(requires_grad=False)
+    keep_adapter_exact(layers)
+    assert [each.weight.dtype for each in layers] == [torch.bfloat16, torch.float32]
 
 
 def test_chat_tokens_that_were_never_trained_are_trained_or_refused(

@@ -10,8 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import KTOConfig, KTOTrainer
@@ -19,7 +20,12 @@ from trl import KTOConfig, KTOTrainer
 from align.dpo.pairs import TokenPair
 from align.lora import lora_config
 from align.settings import DpoSettings
-from align.training import ResumableTrainer, load_model, training_dtype
+from align.training import (
+    ResumableTrainer,
+    keep_adapter_exact,
+    load_model,
+    training_dtype,
+)
 
 
 class KtoTrainer(ResumableTrainer, KTOTrainer):
@@ -90,4 +96,5 @@ def build_kto_trainer(
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
+    keep_adapter_exact(cast(torch.nn.Module, trainer.model))
     return trainer

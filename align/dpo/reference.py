@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -182,13 +182,9 @@ def _passes(pairs: Sequence[TokenPair]) -> Iterator[list[TokenPair]]:
 
 def _prune(cache: Path, used: Path) -> None:
     """Deletes folders of earlier references, the least recently used first, beyond the bound."""
-    folders = sorted(
-        (path for path in cache.iterdir() if path.is_dir() and path != used),
-        key=lambda path: path.stat().st_mtime,
-    )
-    sizes: Mapping[Path, int] = {
-        path: sum(file.stat().st_size for file in path.iterdir()) for path in [*folders, used]
-    }
+    seen = {path: _age_and_size(path) for path in cache.iterdir() if path.is_dir()}
+    folders = sorted((path for path in seen if path != used), key=lambda path: seen[path][0])
+    sizes = {path: size for path, (_, size) in seen.items()}
     total = sum(sizes.values())
     for path in folders:
         if total <= _MOST_BYTES:
@@ -196,7 +192,15 @@ def _prune(cache: Path, used: Path) -> None:
         lock: Any = FileLock(cache / f"{path.name}.lock", timeout=0)
         try:
             with lock:
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
         except TimeoutError:  # another run is at work in it
             continue
         total -= sizes[path]
+
+
+def _age_and_size(folder: Path) -> tuple[float, int]:
+    """Returns when a folder was changed, and its bytes; another run may be deleting it."""
+    try:
+        return folder.stat().st_mtime, sum(file.stat().st_size for file in folder.iterdir())
+    except FileNotFoundError:
+        return 0.0, 0

@@ -39,6 +39,7 @@ from align.training import (
     finish,
     finished,
     join_processes,
+    keep_adapter_exact,
     last_point,
     load_model,
     load_tokenizer,
@@ -169,7 +170,7 @@ def build_trainer(
 
     def load(folder: Path) -> tuple[PreTrainedModel, bool]:
         model = load_model(folder, dtype, quantise=quantised)
-        share = keep_rows_apart(model)
+        share = keep_rows_apart(model, autocast or dtype != "float32")
         gate_in_one(model)
         add_loss_head(model)
         return model, share
@@ -190,7 +191,7 @@ def build_trainer(
         gc.collect()  # its patched methods refer to it
         model, share = load(parent)
     if settings.lora:
-        warn_of_untrained(model, tokenizer, context)
+        warn_of_untrained(model, tokenizer, context, settings.lora)
 
     def rows(some: Sequence[TokenPair]) -> Dataset:
         return dataset(some, [token_weights(p, settings, tokenizer) for p in some], references)
@@ -216,4 +217,5 @@ def build_trainer(
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
+    keep_adapter_exact(model)
     return trainer

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from align.artifacts import read_shards, write_json
-from align.chat import IGNORED, Encoded, Tokenizer, template_sha
+from align.chat import IGNORED, Encoded, Tokenizer, forget_tokens, template_sha
 from align.checkpoint import weights_dtype, weights_sha
 from align.errors import InputError, TrainingError
 from align.fim.formats import QWEN, encode_fim_row, fim_tokens
@@ -49,6 +49,7 @@ def run(
     names = [name for name in _NAMES if name and name not in tokenizer.get_vocab()]
     for name in names:  # as Qwen2.5 has them: text ends are special, FIM tokens are not
         tokenizer.add_tokens([name], special_tokens=name in QWEN.end)
+    forget_tokens()
     model: Any = load_model(parent, "float32")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)

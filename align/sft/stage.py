@@ -36,6 +36,7 @@ from align.training import (
     finish,
     finished,
     join_processes,
+    keep_adapter_exact,
     last_point,
     load_model,
     load_tokenizer,
@@ -225,7 +226,7 @@ def build_trainer(
         callbacks: What hears of each step.
         tokens: Rows that are trained beside the adapter, as `rows_to_train` returns them.
     """
-    share = keep_rows_apart(model)
+    share = keep_rows_apart(model, bool(arguments["bf16"]) or model.dtype != torch.float32)
     gate_in_one(model)
     trainer = PackedSftTrainer(
         model=model,
@@ -242,6 +243,7 @@ def build_trainer(
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
+    keep_adapter_exact(model)
     add_loss_head(model)
     return trainer
 
