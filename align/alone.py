@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from align.artifacts import (
     write_json,
     write_parquet,
 )
+from align.benchmark_files import KNOWN_BENCHMARKS, benchmark_sha, text_source
 from align.context import RunContext, console
 from align.errors import InputError, RecipeError
 from align.locks import locked
@@ -37,7 +38,15 @@ from align.pipeline import SANDBOX_KEYS, SERVING_KEYS
 from align.processes import PARALLEL, is_first, refuse_several
 from align.recipe import apply_override, parse_settings
 from align.run import PASSING_KEYS, stage_function
-from align.settings import JudgeSettings, SandboxSettings, ServingSettings, Settings
+from align.settings import (
+    DataSettings,
+    EvalSettings,
+    FimSettings,
+    JudgeSettings,
+    SandboxSettings,
+    ServingSettings,
+    Settings,
+)
 from align.stage import Output
 from align.tables import looks_like_hub_id, resolve_table
 
@@ -92,6 +101,22 @@ def serving_of(
     return settings_of(ServingSettings, {"endpoint": endpoint}, rest), own
 
 
+def _outside(settings: Settings) -> dict[str, str]:
+    """Returns the hashes of what a stage reads beside its inputs: sources, known benchmarks."""
+    hashes = {}
+    names: Iterable[str] = ()
+    if isinstance(settings, FimSettings):
+        from align.fim import corpus_sha  # most verbs read no source files
+
+        hashes["corpus"] = corpus_sha(settings)
+    if isinstance(settings, FimSettings | DataSettings):
+        names = map(text_source, settings.decontaminate)
+    elif isinstance(settings, EvalSettings):
+        names = settings.benchmarks
+    known = (name for name in names if name in KNOWN_BENCHMARKS)
+    return hashes | {f"problems.{name}": benchmark_sha(name) for name in known}
+
+
 def do_stage(
     stage: str,
     settings: Settings,
@@ -133,7 +158,7 @@ def do_stage(
         config["serving"] = serving.model_dump(mode="json", include=set(SERVING_KEYS))
     if sandbox is not None:
         config["sandbox"] = sandbox.model_dump(mode="json", include=set(SANDBOX_KEYS))
-    hashes = {name: path_sha(path) for name, path in inputs.items()}
+    hashes = {name: path_sha(path) for name, path in inputs.items()} | _outside(settings)
     identity = Identity(stage, sha256_text(canonical_json(config)), hashes)
     present = read_identity(folder) if folder.exists() else None
     if present is not None and present != identity:

@@ -352,6 +352,11 @@ def table_hash(rows: Iterable[Mapping[str, Any]]) -> str:
     return content.hexdigest()
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Says whether a folder is a table that a stage is writing, or was killed in writing."""
+    return (folder / _JOURNAL).exists()
+
+
 def read_shards(folder: Path) -> Iterator[Row]:
     """Yields the rows of a table folder, shard by shard.
 

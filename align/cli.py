@@ -222,7 +222,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+            if error.filename is None:
+                raise
+            console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+            sys.exit(1)
         console.print(
             f"[red]error:[/] {escape(str(error))}: what was written before is kept; make room and "
             "run the same command again",

@@ -105,6 +105,11 @@ def evaluate(
             "repeated and checkpoints are settings of a recipe: here one model is measured once; "
             "give --n and --temperature, or evaluate again into another --out"
         )
+    if held_out and "held_out" not in settings.benchmarks:
+        raise RecipeError(
+            f"--held-out {held_out} would not be measured: name held_out among the benchmarks, or "
+            "leave the table out"
+        )
     box = parse_settings(
         SandboxSettings, {"engine": engine, "isolation": isolation, "workers": workers}, "option"
     )

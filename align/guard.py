@@ -37,7 +37,9 @@ def descendants(root: int) -> list[int]:
         if not folder.name.isdigit():
             continue
         try:
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            # A process's name may be cut inside a letter.
+            text = (folder / "stat").read_text(errors="replace")
+            state, parent = text.rpartition(")")[2].split()[:2]
         except OSError:
             continue  # ended while we looked
         if state != "Z":

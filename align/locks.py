@@ -35,6 +35,11 @@ def locked(folder: Path, remedy: str) -> Iterator[None]:
             raise ArtifactError(
                 f"another align (process {owner}) is at work in {folder}; wait for it, or {remedy}"
             ) from error
+        except OSError as error:
+            raise ArtifactError(
+                f"{folder} can't be locked: {error}; its file system knows no locks, so work on "
+                "another one"
+            ) from error
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
         yield

@@ -354,7 +354,15 @@ def compile_recipe(recipe: Recipe, base: Path) -> list[Instance]:
         CheckpointError: The start checkpoint is not to be had.
     """
     sft = recipe.sft
-    trains = sft.coarse or sft.fine or sft.mixed or (recipe.dpo and recipe.eval)
+    adds = recipe.fim is not None and recipe.fim.add_tokens
+    again = recipe.dpo is not None and (recipe.eval is not None or recipe.rounds > 1 or adds)
+    trains = bool(sft.coarse or sft.fine or sft.mixed) or again
+    judge = recipe.judge
+    if recipe.serving.endpoint and judge and judge.model and not judge.endpoint:
+        raise RecipeError(
+            f"serving.endpoint = {recipe.serving.endpoint} serves one model, which is not the "
+            f"judge {judge.model}: name that one's server by judge.endpoint"
+        )
     if recipe.serving.endpoint and trains:
         raise RecipeError(
             f"serving.endpoint = {recipe.serving.endpoint} serves one model, but every checkpoint "

@@ -268,10 +268,6 @@ def check_files(recipe: Recipe, base: Path) -> None:
         RecipeError: Names the key and the file.
     """
     named = _tables(recipe)
-    if recipe.fim:
-        named["fim.decontaminate"] = recipe.fim.decontaminate
-    if recipe.pair.common:
-        named["pair.common"] = [recipe.pair.common]
     for key, names in named.items():
         for index, name in enumerate(names):
             if key.endswith(".decontaminate") and name in KNOWN_BENCHMARKS:
@@ -340,14 +336,22 @@ def _tables(recipe: Recipe) -> dict[str, list[str]]:
         "data.rows": [source.path for source in data.rows],
         "data.tasks": data.tasks,
         "data.decontaminate": data.decontaminate,
+        "fim.decontaminate": recipe.fim.decontaminate if recipe.fim else [],
+        "pair.common": [recipe.pair.common] if recipe.pair.common else [],
     }
 
 
 def copy_recipe(source: Path) -> str:
     """Returns a recipe's text with the tables beside it named by their full path."""
     text = source.read_text(encoding="utf-8")
-    tables = _tables(load_recipe(source))
-    for name in (name for names in tables.values() for name in names):
-        if not Path(name).is_absolute() and (source.parent / name).exists():
-            text = text.replace(name, str((source.parent / name).resolve()))
-    return text
+    named = {name for names in _tables(load_recipe(source)).values() for name in names}
+    beside = [
+        name
+        for name in sorted(named, key=len, reverse=True)
+        if not Path(name).is_absolute() and (source.parent / name).exists()
+    ]
+    if not beside:
+        return text
+    # Whole names, and no key of the recipe.
+    names = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, beside))})(?![\w./-]|\s*:)")
+    return names.sub(lambda found: str((source.parent / found[0]).resolve()), text)

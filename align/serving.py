@@ -301,7 +301,8 @@ def _checked_endpoint(endpoint: str) -> str:
     url = endpoint.rstrip("/")
     url = url if url.endswith("/v1") else f"{url}/v1"
     try:
-        status = httpx.get(f"{url}/models", timeout=15.0).status_code
+        outside = not is_loopback(url)
+        status = httpx.get(f"{url}/models", timeout=15.0, trust_env=outside).status_code
     except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise ServingError(
             f"nothing answers at serving.endpoint {endpoint} ({error}): start that server, or "

@@ -8,9 +8,9 @@ import os
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, Literal, NoReturn, cast
 
-from align.artifacts import read_parquet, read_shards, shard_paths
+from align.artifacts import is_unfinished, read_parquet, read_shards, shard_paths
 from align.errors import InputError
 
 Row = dict[str, Any]
@@ -75,6 +75,11 @@ def read_rows(
     if path is None:
         yield from _read_hub(str(location), split, subset)
     elif path.is_dir():
+        if is_unfinished(path):
+            raise InputError(
+                f"{path} is not done: the stage that writes it is at work, or was stopped; give "
+                "its command again"
+            )
         if shard_paths(path):
             for index, row in enumerate(read_shards(path)):
                 yield f"{path} row {index}", row
@@ -118,19 +123,24 @@ def read_samples(location: Path, needed: Collection[str]) -> Iterator[tuple[str,
         yield place, row
 
 
-def read_by_sample(table: Path | None) -> dict[str, Row]:
+def read_by_sample(table: Path | None, kind: Literal["verdict", "judgement"]) -> dict[str, Row]:
     """Returns the rows of a table of verdicts or judgements by their sample's id.
 
     Args:
         table: The table; None is an empty one.
+        kind: What its rows are.
 
     Raises:
-        InputError: It can't be read, a row names no sample, or two rows are of one sample.
+        InputError: It can't be read, a row names no sample or is no such row, or two rows are of
+            one sample.
     """
+    mark = {"verdict": "outcome", "judgement": "status"}[kind]
     found: dict[str, tuple[str, Row]] = {}
     for place, row in read_rows(table) if table else ():
         if not isinstance(name := row.get("sample_id"), str):
             raise InputError(f"{place}: sample_id is missing: the row says nothing of any sample")
+        if row.get(mark) is None:
+            raise InputError(f"{place}: {mark} is missing: this is no table of {kind}s")
         if name in found:
             raise InputError(
                 f"{place}: sample {name} stands already at {found[name][0]}; keep one row of each "
@@ -138,6 +148,20 @@ def read_by_sample(table: Path | None) -> dict[str, Row]:
             )
         found[name] = (place, row)
     return {name: row for name, (_, row) in found.items()}
+
+
+def read_tasks(table: Path) -> dict[str, Row]:
+    """Returns the rows of a table of tasks by their id.
+
+    Raises:
+        InputError: It can't be read, or a row has no task_id.
+    """
+    found: dict[str, Row] = {}
+    for place, row in read_rows(table):
+        if not isinstance(task_id := row.get("task_id"), str):
+            raise InputError(f"{place}: task_id is missing: this is no table of tasks")
+        found[task_id] = row
+    return found
 
 
 def _tables_below(folder: Path) -> list[Path]:

@@ -9,7 +9,9 @@ import pytest
 
 import align.doctor
 from align import cli
+from align.artifacts import Identity, TableWriter
 from align.doctor import Finding
+from align.rows import TASK
 
 IN_OUT = ("--model", "m", "--tasks", "t", "--out", "o")
 
@@ -72,6 +74,60 @@ def test_data_prints_what_became_of_each_source(tmp_path: Path) -> None:
     ]
     (other,) = [line for line in done.stderr.splitlines() if "alpaca" in line]
     assert [cell.strip() for cell in other.split("│")[4:-1]] == ["none", "1", "3", "3"]
+
+
+def test_a_table_that_is_not_done_is_refused(tmp_path: Path) -> None:
+    row = {name: None for name in TASK.names} | {"task_id": "t"}
+    with (
+        pytest.raises(KeyboardInterrupt),
+        TableWriter(
+            tmp_path / "tasks", TASK, "task_id", Identity("x", "c"), shard_rows=1
+        ) as writer,
+    ):
+        writer.add(row)
+        writer.add(row | {"task_id": "u"})
+        raise KeyboardInterrupt
+    done = run("data", "--tasks", str(tmp_path / "tasks"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1 and "tasks is not done" in " ".join(done.stderr.split())
+
+
+def test_a_benchmark_that_changed_is_another_input_of_a_verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGN_DATA", str(tmp_path))
+    problems = tmp_path / "mbpp" / "mbpp_validation.jsonl"
+    problems.parent.mkdir()
+    problems.write_text('{"task_id": 511, "text": "Do."}\n', encoding="utf-8")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "Add.", "output": "```python\\n1 + 1\\n```"}\n')
+    given = ("data", "--rows", str(rows), "--out", str(tmp_path / "out"))
+    given = (*given, "--set", "decontaminate=[mbpp_validation]")
+    assert run(*given).returncode == 0
+    assert "is done already" in run(*given).stderr
+    problems.write_text('{"task_id": 511, "text": "Do it."}\n', encoding="utf-8")
+    assert "results of other settings or inputs" in run(*given).stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        (["select", "--samples", "{s}", "--verdicts", "{s}"], "this is no table of verdicts"),
+        (["pair", "--samples", "{s}", "--verdicts", "{v}", "--tasks", "{v}"], "no table of tasks"),
+        (["eval", "--model", "m", "--bench", "humaneval", "--held-out", "{s}"], "not be measured"),
+        (["recipes", "cp", "demo", "/proc/demo.yaml"], "/proc/demo.yaml"),
+    ],
+)
+def test_tables_and_places_that_can_t_be_meant_are_errors_in_words(
+    tmp_path: Path, verb: list[str], words: str
+) -> None:
+    sample, verdict = tmp_path / "s.jsonl", tmp_path / "v.jsonl"
+    sample.write_text('{"sample_id": "a", "text": "x"}\n')
+    verdict.write_text('{"sample_id": "a", "outcome": "accepted", "task_id": null}\n')
+    given = [each.format(s=sample, v=verdict) for each in verb]
+    out = [] if verb[0] == "recipes" else ["--out", str(tmp_path / "o")]
+    done = run(*given, *out)
+    assert done.returncode in (1, 2) and words in " ".join(done.stderr.split()), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_doctor_who_finds_a_fault_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:

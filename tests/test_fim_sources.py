@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import tarfile
+import threading
+import time
 import zipfile
 from collections import Counter
 from email.message import Message
@@ -434,3 +436,27 @@ def test_installed_packages_give_files_with_licences() -> None:
     assert all(file.sha and allowed(file.licence, FimSettings().licences) for file in files)
     assert not [file for file in files if "human" in file.repo.lower()]
     assert {file.repo.split("==")[0] for file in files} >= {"transformers", "trl"}
+
+
+def test_a_source_is_fetched_by_one_of_two_that_want_it(tmp_path: Path) -> None:
+    import align.fim.sources as sources
+
+    folder, filled = tmp_path / "cache" / "tree", []
+    begun = threading.Barrier(2)
+
+    def fetch() -> None:
+        begun.wait()
+        with sources._made_once(folder) as filling:
+            if filling is not None:
+                filling.mkdir()
+                (filling / "a.py").write_text("x = 1")
+                time.sleep(0.2)
+                filled.append(filling)
+
+    both = [threading.Thread(target=fetch) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join()
+    assert len(filled) == 1
+    assert (folder / "a.py").read_text() == "x = 1"

@@ -141,6 +141,42 @@ def test_one_endpoint_can_t_serve_what_a_recipe_trains(tmp_path: Path) -> None:
         compile_recipe(load_recipe(path), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dpo: {}\nrounds: 2", "serves one model, but every checkpoint"),
+        ("fim: {add_tokens: true}\ndpo: {}", "serves one model, but every checkpoint"),
+        ("dpo: {}\njudge: {model: c/d}", "which is not the judge c/d"),
+    ],
+)
+def test_one_endpoint_stands_for_no_later_policy_and_no_judge(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    head = "name: x\nmodel: a/b\ndata: {}\nserving: {endpoint: 'http://127.0.0.1:9/v1'}\n"
+    path = write(tmp_path, f"{head}{text}\n")
+    with pytest.raises(RecipeError, match=words):
+        compile_recipe(load_recipe(path), tmp_path)
+
+
+def test_a_copied_recipe_names_each_table_once_and_no_key(tmp_path: Path) -> None:
+    for name in ("tasks.jsonl", "more_tasks.jsonl", "general.jsonl"):
+        (tmp_path / name).write_text("{}\n")
+    (tmp_path / "data").mkdir()
+    text = (
+        "name: x\nmodel: a/b\nmake: {rows: [data]}\n"
+        "data: {rows: [data], tasks: [tasks.jsonl, more_tasks.jsonl]}\n"
+        "fim: {decontaminate: [tasks.jsonl]}\ndpo: {}\npair: {common: general.jsonl}\n"
+    )
+    copied = copy_recipe(write(tmp_path, text))
+    (tmp_path / "elsewhere").mkdir()
+    copy = load_recipe(write(tmp_path / "elsewhere", copied))
+    assert [source.path for source in copy.data.rows] == [str(tmp_path / "data")]
+    assert copy.make and [source.path for source in copy.make.rows] == [str(tmp_path / "data")]
+    assert copy.data.tasks == [str(tmp_path / "tasks.jsonl"), str(tmp_path / "more_tasks.jsonl")]
+    assert copy.fim and copy.fim.decontaminate == [str(tmp_path / "tasks.jsonl")]
+    assert copy.pair.common == str(tmp_path / "general.jsonl")
+
+
 def test_a_rubric_is_part_of_what_a_judge_is_made_from(tmp_path: Path) -> None:
     model = build_tiny_model(tmp_path / "tiny")
     (tmp_path / "tasks.jsonl").write_text("{}\n")

@@ -92,6 +92,20 @@ def test_orphans_die_with_the_server_that_made_them(stubborn: list[str]) -> None
     assert not [pid for pid in below if alive(pid)]
 
 
+def test_a_process_of_an_odd_name_hides_no_other() -> None:
+    code = (
+        "import sys, time\nopen('/proc/self/comm', 'wb').write(b'ab\\xd0\\xbe\\xd0')\n"
+        "print(flush=True)\ntime.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert process.pid in guard.descendants(os.getpid())
+        finally:
+            process.kill()
+
+
 def test_nothing_outlives_a_parent_that_was_killed(stubborn: list[str]) -> None:
     code = (
         "import os, subprocess, sys, time\n"

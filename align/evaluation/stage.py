@@ -99,7 +99,7 @@ def run(
     scores = {}
     seed = None if policy is None else context.seed  # of answers that were drawn elsewhere: unknown
     for benchmark in benchmarks:
-        own = rows[benchmark.name]
+        own = sorted(rows[benchmark.name], key=lambda row: (row["task_id"], row["sample_index"]))
         conditions = _conditions(benchmark, own, seed) | place
         scores[benchmark.name] = score(benchmark.name, own, verdicts, conditions)
         if benchmark.measure is not None:

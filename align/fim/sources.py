@@ -122,16 +122,19 @@ def _cache(*parts: str) -> Path:
 @contextmanager
 def _made_once(folder: Path) -> Iterator[Path | None]:
     """Gives a folder to fill, renamed when it is whole; None where it is there already."""
-    if folder.is_dir():
-        yield None
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
     from tempfile import TemporaryDirectory
 
-    with TemporaryDirectory(dir=folder.parent) as temporary:
-        filling = Path(temporary) / "tree"
-        yield filling
-        filling.rename(folder)
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if folder.is_dir():
+            yield None
+            return
+        with TemporaryDirectory(dir=folder.parent) as temporary:
+            filling = Path(temporary) / "tree"
+            yield filling
+            filling.rename(folder)
 
 
 def _is_git(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from align.artifacts import Row
 from align.preference.classes import NOT_EXECUTED, TAMPERED, OutcomeClass, class_of
 from align.preference.likeness import marks_of, normal_form
-from align.tables import read_by_sample, read_rows, read_samples
+from align.tables import read_by_sample, read_samples, read_tasks
 from align.verdicts import check_same
 
 _NEEDED = ("sample_id", "task_id", "text", "finish_reason", "n_tokens")
@@ -123,14 +123,14 @@ def read_pool(inputs: Mapping[str, Path]) -> Pool:
         InputError: A table can't be read or has two rows of one sample, or a verdict is of another
             task or program than its sample's.
     """
-    verdicts = read_by_sample(inputs.get("verdicts"))
-    judgements = read_by_sample(inputs.get("judgements"))
+    verdicts = read_by_sample(inputs.get("verdicts"), "verdict")
+    judgements = read_by_sample(inputs.get("judgements"), "judgement")
     executed = {row["task_id"] for row in verdicts.values()}
     pool = Pool()
     if "tasks" in inputs:
-        for _, row in read_rows(inputs["tasks"]):
+        for task_id, row in read_tasks(inputs["tasks"]).items():
             language, tested = row.get("language") or "python", bool(row.get("tests"))
-            pool.tasks[row["task_id"]] = TaskFacts(language, row.get("licence"), tested)
+            pool.tasks[task_id] = TaskFacts(language, row.get("licence"), tested)
     for place, sample in read_samples(inputs["samples"], _NEEDED):
         verdict = verdicts.get(sample["sample_id"])
         judgement = judgements.get(sample["sample_id"])

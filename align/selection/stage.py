@@ -35,7 +35,7 @@ def run(
     Raises:
         InputError: A table can't be read, a sample lacks a column, or nothing is kept.
     """
-    verdicts = read_by_sample(inputs["verdicts"])
+    verdicts = read_by_sample(inputs["verdicts"], "verdict")
     judgements = _judgements(inputs.get("judgements"))
     scores = {sample_id: float(row["score"]) for sample_id, row in judgements.items()}
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
@@ -96,7 +96,8 @@ def run(
 
 def _judgements(table: Path | None) -> dict[str, Row]:
     """Returns the judgements by sample; one that failed has no score and is none."""
-    return {name: row for name, row in read_by_sample(table).items() if row["status"] == "ok"}
+    judgements = read_by_sample(table, "judgement")
+    return {name: row for name, row in judgements.items() if row["status"] == "ok"}
 
 
 def best(samples: list[Row], count: int, scores: Mapping[str, float] | None = None) -> list[Row]:
