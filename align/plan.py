@@ -144,7 +144,7 @@ def _available(run: Run, instance: Instance, rows: int, tasks: int) -> int:
 
 
 def _measured(run: Run, instance: Instance) -> float | None:
-    folders = [run.path(instance.id), *(run.folder / "superseded").glob(f"{instance.id}-*")]
+    folders = [*(run.folder / "superseded").glob(f"{instance.id}-*"), run.path(instance.id)]
     times = [manifest["seconds"] for folder in folders if (manifest := read_manifest(folder))]
     return float(times[-1]) if times else None
 

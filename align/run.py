@@ -208,6 +208,8 @@ class Run:
                 )
         start = ids.index(first) if first else 0
         end = ids.index(last) + 1 if last else len(ids)
+        if start >= end:
+            raise RecipeError(f"--from {first} comes behind --until {last}: no stage is between")
         return set(ids[start:end])
 
     def _context(self) -> RunContext:

