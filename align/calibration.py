@@ -82,7 +82,9 @@ def run(
         raise InputError(
             f"{inputs['samples']}: no problem has both a sample that passes and one that fails in "
             f"{inputs['verdicts']}: a judge can't be measured there"
+            + (f" ({skips.first()})" if skips.counts else "")
         )
+    candidates = {row["sample_id"]: candidates[row["sample_id"]] for row in samples}
     with closing(AnswerCache(out.path / "answers.jsonl")) as answers:
         asker = JudgeAsker(settings, inputs, context, answers)
         measure = _pairs if rubric.kind == "pairwise" else _scores

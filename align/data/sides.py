@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_SHOWN_TEST = re.compile(r"\s*Your code should pass this test:\s*```python\n[^`]*```\s*")
+_SHOWN_TEST = re.compile(r"Your code should pass this test:\s*```python\n[^`]*```")
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _ASCII_TOKEN = re.compile(_TOKEN.pattern, re.ASCII)  # the same of such text, and a third faster

@@ -273,15 +273,28 @@ def _take(
         if problem is None:
             skips.add("other_problem", place, f"{row['task_id']} is not of these benchmarks")
         elif row["sample_id"] not in writer.done:
-            if _benchmark(row) in formed and (row.get("prefill") or "") != form.prefill:
-                raise InputError(
-                    f"{place}: this answer was begun by {row.get('prefill') or ''!a}, and the form "
-                    f"{form.key} begins one by {form.prefill!a}: name the --prompt it was asked by"
-                )
+            if _benchmark(row) in formed:
+                _check_form(place, row, form)
             code = problem.find_code(row["text"])
             writer.add({**row, "code": code, "extractor": problem.extractor})
     if not writer.rows:
         raise InputError(f"{table} holds no sample of these benchmarks: {skips.first()}")
+
+
+def _check_form(place: str, row: Row, form: Form) -> None:
+    """Refuses an answer to another form; raises InputError."""
+    begun = row.get("prefill") or ""
+    if begun != form.prefill:
+        raise InputError(
+            f"{place}: this answer was begun by {begun!a}, and the form {form.key} begins one by "
+            f"{form.prefill!a}: name the --prompt it was asked by"
+        )
+    if "messages" in row and (row["messages"] is None) != (form.key == "raw"):
+        asked = "raw text" if row["messages"] is None else "a chat"
+        raise InputError(
+            f"{place}: this is an answer to {asked}, which the form {form.key} does not ask by: "
+            "name the --prompt it was asked by"
+        )
 
 
 def _execute(

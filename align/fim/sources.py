@@ -126,6 +126,9 @@ def _made_once(folder: Path) -> Iterator[Path | None]:
 
     from filelock import FileLock
 
+    if folder.is_dir():  # perhaps where nothing can be written
+        yield None
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if folder.is_dir():

@@ -11,7 +11,7 @@ from typing import Any
 
 from align.artifacts import Row, read_shards, shard_paths
 from align.lineage import REPEATED
-from align.manifest import input_names, read_identity, read_manifest
+from align.manifest import input_names, read_identity, read_manifest, tells_inputs
 
 #: The instances of a full run in their order; others stand behind them in the order they ended.
 STAGES = (
@@ -161,7 +161,7 @@ def _outdated_undone(stages: Sequence[Stage]) -> list[Stage]:
 
 
 def _lacks(stage: Stage, results: Collection[str]) -> bool:
-    if not stage.manifest:
+    if not stage.manifest or not tells_inputs(stage.folder):
         return False
     inputs, outside = stage.manifest["inputs"], input_names(stage.folder)
     return any(sha not in results for name, sha in inputs.items() if name not in outside)

@@ -203,11 +203,12 @@ class Driver:
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
+    # The first ones, too, where the program has put others in their place.
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         try:
-            stream.flush()
-        except Exception:
-            return  # the program closed or replaced its own stream
+            stream.flush()  # type: ignore[union-attr]
+        except Exception:  # the program closed it, or has none
+            continue
 
 
 def _program(request: dict[str, Any], wire: Wire) -> int:

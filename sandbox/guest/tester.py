@@ -345,7 +345,8 @@ def _helpers(job: dict[str, Any], names: dict[str, Any]) -> None:
     own: dict[str, Any] = {"__name__": "reference"}
     exec(compile(job["helpers"]["code"], "<reference>", "exec", dont_inherit=True), own)
     for name in job["helpers"]["names"]:
-        names[name] = own[name]
+        if name in own:  # not bound under a condition that does not hold here
+            names[name] = own[name]
 
 
 class NotDefined(Exception):

@@ -134,6 +134,9 @@ def test_a_refusal_in_other_words_is_one(server: FaultServer, text: str) -> None
         "I can't see a check for empty input; it cannot help users.",
         "I can't help but note that it is slow.",
         "It is unfortunately wrong.",
+        "Unfortunately, I can't see a check for empty input.",
+        "Sorry, but I can't find a flaw.",
+        "I cannot provide a full score, since it fails for empty input.",
     ],
 )
 def test_a_review_that_says_cannot_is_not_a_refusal(server: FaultServer, text: str) -> None:

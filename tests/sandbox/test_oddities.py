@@ -228,6 +228,8 @@ def test_odd_errors(box: Sandbox, kind: str) -> None:
         "    if os.fork() == 0:\n        raise ValueError\n    os.wait()\nprint(7)",
         "import sys\nprint(7)\nif __name__ == '__main__':\n    sys.exit()",
         "import sys\nprint(7)\nsys.exit(not True)",
+        "import io, sys\nfirst = sys.stdout\nsys.stdout = io.StringIO()\nfirst.write('7\\n')",
+        "import sys\nprint(7)\nsys.stdout = None",
         "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'print(7)'])",
         "import sys\nprint('x' * 300000, file=sys.stderr)\nprint(7)",
         "print(7, end='', flush=True)\nimport os\nos._exit(0)",

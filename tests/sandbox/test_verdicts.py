@@ -133,6 +133,17 @@ HELPERS = {
 }
 
 
+def test_what_the_reference_does_not_bind_is_the_tests_own(box: Sandbox) -> None:
+    reference = (
+        "memo: dict\ntry:\n    import no_such_module as nm\nexcept ImportError:\n    pass\n"
+        "def f(x):\n    return x + 1\nif __name__ == '__main__':\n    result = f(1)\n"
+    )
+    test = "def check(candidate):\n    result = nm = memo = candidate(1)\n    assert result == 2\n"
+    task = script(test, reference=reference)
+    assert box.run(task, "def f(x):\n    return 1 + x\n").accepted
+    assert box.run(task, "def f(x):\n    return x\n").outcome is Outcome.WRONG_ANSWER
+
+
 @pytest.mark.parametrize("kind", HELPERS)
 @pytest.mark.parametrize("entry_point", ["f", None])
 def test_what_the_tests_take_from_the_reference_is_not_the_sample_s(
