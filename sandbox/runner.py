@@ -29,7 +29,7 @@ from sandbox.metrics import Metrics
 from sandbox.opening import open_engine
 from sandbox.pool import Lanes, Pool
 from sandbox.task import Task, parse_task
-from sandbox.verdict import Outcome, Verdict
+from sandbox.verdict import KILLED, Outcome, TestResult, Verdict
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -236,11 +236,11 @@ class Sandbox:
     def _confirmed(self, task: Task, code: str, strength: str) -> Verdict:
         with self._lanes.shared():
             verdict, _ = self._once(task, code, task.limits, strength)
-        if not any(test.outcome in _CONFIRMED for test in verdict.tests):
+        if not any(map(_is_confirmed, verdict.tests)):
             return verdict
         with self._lanes.alone():
             again, _ = self._once(task, code, task.limits.scaled(CONFIRM_FACTOR), strength)
-        if again.outcome in _CONFIRMED:
+        if again.outcome in _CONFIRMED and verdict.outcome in _CONFIRMED:
             return verdict
         return dataclasses.replace(again, limits=verdict.limits)
 
@@ -267,7 +267,7 @@ class Sandbox:
             slot = self._pool.get(fresh=turn > 0)
             began = time.monotonic()
             try:
-                reply = slot.call({**job, "last": turn == _TRIES - 1}, keep)
+                reply = slot.call(job, keep)
                 ended = time.monotonic()
                 found = read(reply)
             except (SlotBroken, protocol.ProtocolError) as error:
@@ -355,7 +355,7 @@ class Sandbox:
                 if not verdict.accepted and cannot_cross:
                     strength = "weak"
                     verdict, _ = self._once(task, task.reference, task.limits, "weak")
-            if any(test.outcome in _CONFIRMED for test in verdict.tests):
+            if any(map(_is_confirmed, verdict.tests)):
                 verdict = self._confirmed(task, task.reference, strength)
             if not verdict.accepted:
                 return Standing(
@@ -414,6 +414,14 @@ def _said(verdict: Verdict) -> str:
     if verdict.outcome not in (Outcome.WRONG_ANSWER, Outcome.RUNTIME_ERROR):
         return name
     return f"{name} ({verdict.passed} of {verdict.total} tests passed)"
+
+
+def _is_confirmed(test: TestResult) -> bool:
+    """Whether such a result counts only where it comes again, with no other run beside it.
+
+    A program that was killed may have been so from outside, by a system short of memory.
+    """
+    return test.outcome in _CONFIRMED or test.detail == KILLED
 
 
 class _InfraFault(Exception):

@@ -7,6 +7,9 @@ import json
 from enum import StrEnum
 from typing import Any
 
+KILLED = "killed by signal 9"
+"""What the detail of a test says whose program was killed, and by no limit of ours."""
+
 
 class Outcome(StrEnum):
     """The outcome of a test or of a sample; a sample's is that of its first test that failed."""

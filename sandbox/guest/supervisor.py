@@ -203,10 +203,6 @@ class Run:
             if number == signal.SIGXCPU or (number == signal.SIGKILL and self._over_cpu(session)):
                 self._kills += 1
                 return {"status": "time_limit", "detail": "used up its CPU time"}
-            if number == signal.SIGKILL and self._nested and not self._job.get("last"):
-                # It is the first of its namespace, which nobody in there can kill; but the kernel
-                # can, by a limit that it set itself: then it dies on every slot.
-                raise Infra("the program was killed from outside of the sandbox")
             self._kills += number == signal.SIGKILL
             return {"status": "died", "detail": f"killed by signal {number}"}
         return {"status": "died", "detail": f"exited with status {os.WEXITSTATUS(status)}"}
