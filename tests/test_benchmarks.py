@@ -21,9 +21,10 @@ from align.completions import Sampler
 from align.errors import ArtifactError, InputError
 from align.evaluation.benchmarks import card, cruxeval, load, plus_oracle
 from align.evaluation.benchmarks.base import Benchmark
-from align.evaluation.extraction import continuation, prefilled_block, reachable
-from align.evaluation.forms import DOCSTRING_STOPS, FORMS, HEAD_STOPS, form_of
+from align.evaluation.forms import DOCSTRING_STOPS, HEAD_STOPS
 from align.evaluation.stage import check_references
+from align.sampling.begun import continuation, prefilled_block, reachable
+from align.sampling.forms import FORMS, form_of
 from align.settings import Block, EvalPrompt, EvalSettings
 from benchmarks.plus_fixture import MBPP_ANSWERS, MBPP_ROWS
 from sandbox import Sandbox, parse_task

@@ -342,6 +342,7 @@ def test_samples_of_other_problems_or_of_two_models_are_refused(tmp_path: Path) 
     for rows, words in (
         ([one, other], "several models"),
         ([strange], "holds no sample of these benchmarks"),
+        ([{**one, "prefill": "```python\n"}], "begun by '```python\\n', and the form own"),
     ):
         table = tmp_path / "samples.jsonl"
         table.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -29,11 +29,12 @@ from align.evaluation import (
 )
 from align.evaluation.benchmarks import held_out, humaneval, infilling, load
 from align.evaluation.benchmarks.base import fixed_slice
-from align.evaluation.forms import FORMS, QWEN_SYSTEM
 from align.evaluation.results import score, solved_by_problem
 from align.evaluation.scores import compare_rates, mcnemar_exact, paired_interval
+from align.mbpp import mbpp_task
 from align.rows import SAMPLE
 from align.sampling.extract import extract_code
+from align.sampling.forms import FORMS, QWEN_SYSTEM
 from align.serving import Servers
 from align.settings import EvalSettings
 from align.skips import Skips
@@ -246,12 +247,40 @@ def test_held_out_takes_only_what_is_held_out_and_can_be_run(tmp_path: Path) -> 
     table = tmp_path / "tasks.jsonl"
     table.write_text("".join(json.dumps(task) + "\n" for task in tasks))
     skips = Skips(RecordingContext())
-    benchmark = held_out.load(table, None, skips)
+    benchmark = held_out.load(table, None, skips, FORMS["own"])
     assert [p.task["task_id"] for p in benchmark.problems] == ["held_out:a", "held_out:b"]
     assert skips.counts == {"no_tests": 1}
     table.write_text(json.dumps(tasks[2]) + "\n")
     with pytest.raises(InputError, match="holds no task with `split` held_out"):
-        held_out.load(table, None, skips)
+        held_out.load(table, None, skips, FORMS["own"])
+
+
+def test_a_held_out_task_is_put_in_a_form_as_its_benchmark_puts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"task_id": 511, "text": "Add one.", "code": "def f(x):\n    return x + 1"}
+    row |= {"test_list": ["assert f(1) == 2"], "test_setup_code": ""}
+    task = mbpp_task(row) | {"split": "held_out"}
+    task["tests"] = json.dumps(task["tests"])
+    table = tmp_path / "held.jsonl"
+    table.write_text(json.dumps(task) + "\n" + json.dumps(task | {"task_id": "b", "messages": []}))
+    skips = Skips(RecordingContext())
+    tokenizer: Any = AutoTokenizer.from_pretrained(build_tiny_model(tmp_path))
+    (problem,) = held_out.load(table, None, skips, FORMS["qwen"]).problems
+    assert skips.counts == {"not_in_form": 1}
+    ours = problem.prompt(tokenizer)
+    (tmp_path / "mbpp").mkdir()
+    (tmp_path / "mbpp" / "mbpp_validation.jsonl").write_text(json.dumps(row) + "\n")
+    monkeypatch.setenv("ALIGN_DATA", str(tmp_path))
+    (theirs,) = load("mbpp_validation", None, FORMS["qwen"]).problems
+    assert ours.ids == theirs.prompt(tokenizer).ids
+    assert ours.stop == FORMS["qwen"].stop
+    raw = {"task_id": "r", "split": "held_out", "tests": task["tests"], "prompt": "def f(x):\n"}
+    table.write_text(json.dumps(raw) + "\n")
+    with pytest.raises(InputError, match="task r can't be asked by qwen"):
+        held_out.load(table, None, Skips(RecordingContext()), FORMS["qwen"])
+    (problem,) = held_out.load(table, None, skips, FORMS["raw"]).problems
+    assert tokenizer.decode(problem.prompt(tokenizer).ids) == "def f(x):\n"
 
 
 @pytest.mark.parametrize(

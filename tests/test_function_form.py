@@ -10,6 +10,7 @@ import pytest
 
 from align.data.function_form import function_form
 from align.data.literals import as_literal
+from align.questions import head_of
 
 REFERENCE = "import math\ndef near(xs, least=0.5):\n    return [x for x in xs if x > least]\n"
 
@@ -112,3 +113,35 @@ def test_a_docstring_with_backslashes_is_raw() -> None:
 )
 def test_what_can_not_be_asked_so_is_left_as_it_is(given: Any) -> None:
     assert function_form(given) is None
+
+
+def test_what_a_base_model_would_complete() -> None:
+    given = task(asserts("assert near([1], 1) == []"), "Find the near ones.\nThere are some.")
+    made = function_form(given)
+    assert made is not None
+    head = head_of(made)
+    assert head is not None and head.startswith("def near(") and head.endswith('\n    """\n')
+    assert asked(made).endswith(f"{head}```")
+    test = "assert near([1], 0) == [1]"
+    assert head_of(given) == f'"""\nFind the near ones.\nThere are some.\n{test}\n"""\n'
+    given["messages"][0]["content"] += "\nBe quick."
+    words = "Find the near ones.\nThere are some.\n\n\n\nBe quick."
+    assert head_of(given) == f'"""\n{words}\n{test}\n"""\n'
+    given["messages"][0]["content"] = "Find the near ones."
+    assert head_of(given) == '"""\nFind the near ones.\n"""\n'
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"messages": None},
+        {"messages": []},
+        {"messages": [{"role": "user"}]},
+        {"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]},
+        {"messages": [{"role": "user", "content": 'A """ in it'}]},
+        {"messages": [{"role": "user", "content": "Print:\n```\nx\n```"}]},
+        {"messages": [{"role": "user", "content": "Find \\x in a text."}]},
+    ],
+)
+def test_what_no_docstring_holds_has_no_head(given: Any) -> None:
+    assert head_of(given) is None

@@ -44,6 +44,20 @@ def test_a_judge_s_floors_stay_whatever_else_is_set() -> None:
     assert floors.judge_open.min_margin == 1.0
 
 
+def test_a_begun_answer_that_was_stopped_ends_its_block_on_both_sides(tmp_path: Path) -> None:
+    drawn = {"temperature": 0.5, "top_p": 1.0, "max_tokens": 9, "seed": 0, "engine": ""}
+    begun = {
+        "prefill": "```python\n",
+        "stop_reason": "\n```",
+        "sampler": drawn | {"stop": ["\n```"]},
+    }
+    rows = [sample("a", GOOD.rstrip(), **begun), sample("b", BAD.rstrip(), **begun)]
+    verdicts = [verdict("a", "accepted"), verdict("b", "wrong_answer")]
+    _, (pair,) = build(tmp_path, rows, verdicts)
+    assert pair["chosen"][0]["content"] == f"```python\n{GOOD}```"
+    assert pair["rejected"][0]["content"] == f"```python\n{BAD}```"
+
+
 def test_every_outcome_of_the_sandbox_has_a_class_or_enters_no_pair() -> None:
     assert {outcome for outcome in Outcome if class_of(outcome) is None} == {
         Outcome.TAMPERED,

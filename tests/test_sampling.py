@@ -16,6 +16,7 @@ from align.chat import encode_prompt
 from align.completions import clean_text
 from align.errors import InputError, ServingError
 from align.sampling import run
+from align.sampling.forms import FORMS, QWEN_SYSTEM, conversation
 from align.sampling.samples import answer_seed
 from align.serving import Servers
 from align.settings import SampleSettings
@@ -85,6 +86,11 @@ def test_a_task_that_cannot_be_put_is_named(
         run(SampleSettings(), inputs, stage_output(tmp_path / "out"), RecordingContext())
 
 
+def test_a_prompt_with_words_of_its_own_takes_no_instruction() -> None:
+    with pytest.raises(ValueError, match="prompt: qwen has words of its own"):
+        SampleSettings(prompt="qwen", instruction="Be brief.")
+
+
 def test_seeds_have_31_bits_and_differ() -> None:
     seeds = {
         answer_seed(run_seed, instance, task_id, index)
@@ -143,6 +149,26 @@ def test_samples_hold_what_was_asked_and_what_was_answered(
     good = [row for row in rows if row["task_id"] == "good"]
     assert "def add_one(x):\n    return x + 1" in {row["code"] for row in good}
     assert "<|im_end|>" not in "".join(row["text"] for row in good)
+
+
+@pytest.mark.vllm
+def test_a_task_is_asked_by_the_prompt_of_an_evaluation(
+    tmp_path: Path, model_folder: Path, live_servers: Servers
+) -> None:
+    tasks = [task("a"), task("b", 'Say """.'), task("c", "caf\ud800")]
+    inputs = {"tasks": write_tasks(tmp_path / "tasks.jsonl", tasks), "model": model_folder}
+    settings = SampleSettings(n=2, temperature=1.0, max_tokens=12, prompt="qwen")
+    summary = run(settings, inputs, stage_output(tmp_path / "out"), LiveContext(live_servers))
+    assert summary.counts["not_in_form"] == 1
+    rows = rows_of(tmp_path / "out")
+    assert [row["task_id"] for row in rows] == ["a", "a", "c", "c"]
+    for row in rows:
+        assert [message["role"] for message in row["messages"]] == ["system", "user"]
+        assert row["messages"][0]["content"] == QWEN_SYSTEM
+        assert row["prefill"] == "```python\n"
+        assert row["sampler"]["stop"] == list(FORMS["qwen"].stop)
+    asked = rows[0]["messages"][1]["content"]
+    assert asked == conversation("qwen", f'"""\n{ADD_ONE}\n"""\n', "")[1]["content"]
 
 
 @pytest.mark.vllm

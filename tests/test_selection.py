@@ -50,6 +50,21 @@ def test_the_likeliest_accepted_answer_is_kept_with_its_origin(tmp_path: Path) -
     assert '"verdict_id":"v-b"' in rows[0]["origin"]
 
 
+def test_an_answer_that_was_begun_and_stopped_in_its_block_ends_it(tmp_path: Path) -> None:
+    stops = {"temperature": 0.5, "top_p": 1.0, "max_tokens": 9, "seed": 0, "engine": ""}
+    begun = {"prefill": "```python\n", "sampler": stops | {"stop": ["\n```", "\nprint("]}}
+    closed = sample("b", BETTER + "```", task_id="u", stop_reason=None, **begun)
+    _, rows, _ = select(
+        tmp_path,
+        [sample("a", f"{GOOD}\n", stop_reason="\nprint(", **begun), closed],
+        [verdict("a", "accepted"), verdict("b", "accepted", task_id="u")],
+    )
+    assert [row["messages"][-1]["content"] for row in rows] == [
+        f"```python\n{GOOD}```",
+        f"```python\n{BETTER}```",
+    ]
+
+
 def test_weak_cut_and_refused_answers_are_not_kept(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no sample was accepted.*out.unsolved lists"):
         select(

@@ -19,7 +19,8 @@ from rapidfuzz.distance import LCSseq
 
 from align.benchmark_files import benchmark_texts
 from align.data.definitions import Definition, definitions, plain_name, words_of_name
-from align.data.sides import Side, without_shown_test, words_of
+from align.data.sides import Side, words_of
+from align.questions import without_shown_test
 from align.tables import read_rows
 
 _UNKNOWN = "\0"

@@ -13,7 +13,7 @@ from typing import Any
 
 from align.artifacts import Row
 from align.data.literals import as_literal
-from align.data.sides import without_shown_test
+from align.questions import COMPLETE, without_shown_test
 from sandbox import values
 from sandbox.source import parse
 
@@ -45,7 +45,7 @@ def function_form(task: Row) -> Row | None:
     raw = "r" if any("\\" in line for line in lines) else ""
     docstring = [f'{raw}"""', *"\n".join(lines).split("\n"), '"""']
     body = "\n".join(f"    {line}".rstrip() for line in docstring)
-    asked = f"Complete this function:\n\n```python\n{head}\n{body}\n```"
+    asked = f"{COMPLETE}{head}\n{body}\n```"
     return {
         **task,
         "task_id": task["task_id"] + SUFFIX,

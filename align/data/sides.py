@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_SHOWN_TEST = re.compile(r"Your code should pass this test:\s*```python\n[^`]*```")
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _ASCII_TOKEN = re.compile(_TOKEN.pattern, re.ASCII)  # the same of such text, and a third faster
@@ -23,11 +22,6 @@ def words_of(text: str) -> list[str]:
 def tokens_of(text: str) -> list[str]:
     """Returns words and single marks in lower case: `a + b` and `a - b` are not the same."""
     return (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text.lower())
-
-
-def without_shown_test(text: str) -> str:
-    """Returns a question without the test that our own form of MBPP and of made tasks shows."""
-    return _SHOWN_TEST.sub("\n\n", text).strip()
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from align.artifacts import Row, TableWriter
 from align.data.decontaminate import BenchmarkIndex, Hit
 from align.data.dropped import Dropped
 from align.data.function_form import SUFFIX, function_form
-from align.data.sides import sides_of, without_shown_test, words_of
+from align.data.sides import sides_of, words_of
 from align.errors import InputError
 from align.mbpp import as_task
+from align.questions import without_shown_test
 from align.row_checks import text_fault
 from align.settings import DataSettings
 from align.tables import read_rows

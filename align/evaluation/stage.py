@@ -21,11 +21,11 @@ from align.errors import ArtifactError, CheckpointError, InputError, TrainingErr
 from align.evaluation.benchmarks import held_out, load, needs_fim
 from align.evaluation.benchmarks.base import Benchmark, Measure
 from align.evaluation.execution import Execution
-from align.evaluation.forms import FORMS, Form, form_of
 from align.evaluation.results import MOST_INFRA, RESULT, score
 from align.evaluation.scores import INFRA, share_interval
 from align.fim.formats import fim_tokens
 from align.rows import SAMPLE, VERDICT
+from align.sampling.forms import FORMS, Form, form_of
 from align.sampling.policy import Policy, load_policy
 from align.sampling.samples import Prompt, policy_sampler, sample
 from align.settings import EvalSettings
@@ -148,7 +148,7 @@ def load_benchmark(
         return load(name, count, form)
     if held_out.NAME not in inputs:
         raise InputError(f"the benchmark {name} needs a table of held-out tasks: name one")
-    return held_out.load(inputs[held_out.NAME], count, skips)
+    return held_out.load(inputs[held_out.NAME], count, skips, form)
 
 
 def check_references(benchmark: Benchmark, box: Sandbox, context: Context) -> dict[str, Task]:
@@ -273,7 +273,7 @@ def _take(
         if problem is None:
             skips.add("other_problem", place, f"{row['task_id']} is not of these benchmarks")
         elif row["sample_id"] not in writer.done:
-            if _benchmark(row) in formed:
+            if _benchmark(row) in formed or row.get("prefill"):
                 _check_form(place, row, form)
             code = problem.find_code(row["text"])
             writer.add({**row, "code": code, "extractor": problem.extractor})

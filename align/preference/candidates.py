@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from align.answers import whole_answer
 from align.artifacts import Row
 from align.preference.classes import NOT_EXECUTED, TAMPERED, OutcomeClass, class_of
 from align.preference.likeness import marks_of, normal_form
@@ -155,7 +156,7 @@ def _candidate(sample: Row, verdict: Row | None, judgement: Row | None) -> Candi
         sample_id=sample["sample_id"],
         task_id=sample["task_id"],
         messages=sample["messages"],
-        text=(sample.get("prefill") or "") + sample["text"],
+        text=whole_answer(sample),
         code=sample.get("code"),
         n_tokens=sample["n_tokens"],
         finish_reason=sample["finish_reason"],

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from align.artifacts import Row, read_shards, sha256_text
 from align.errors import InputError
+from align.questions import head_of
 from align.rows import SAMPLE
+from align.sampling.forms import FORMS, Form, conversation
 from align.sampling.policy import load_policy
 from align.sampling.prompts import task_prompt
 from align.sampling.samples import policy_sampler, sample
@@ -23,8 +26,9 @@ def run(
 ) -> Summary:
     """Draws `n` answers to each task of `tasks` from the checkpoint `model`; writes `samples`.
 
-    Tasks that are held out for evaluation are never sampled; they are counted as `held_out`, and
-    prompts longer than the context as `prompt_too_long`.
+    Tasks that are held out for evaluation are never sampled; they are counted as `held_out`, those
+    that a prompt can't hold as `not_in_form`, and prompts longer than the context as
+    `prompt_too_long`.
 
     Raises:
         InputError: The tasks can't be used: none, two with one id, or one without a prompt.
@@ -34,14 +38,21 @@ def run(
     skips = Skips(context)
     tasks = load_tasks(inputs["tasks"], skips)
     policy = load_policy(inputs["model"])
+    form = FORMS[settings.prompt]
     prompts = {}
     for place, task in tasks:
-        prompt = task_prompt(policy.tokenizer, place, task, instruction=settings.instruction)
+        if (asked := _asked(task, form)) is None:
+            reason = f"task {task['task_id']} can't be asked by the prompt {form.key}"
+            skips.add("not_in_form", place, reason)
+            continue
+        prompt = task_prompt(
+            policy.tokenizer, place, asked, form.prefill, instruction=settings.instruction
+        )
         length, most = len(prompt.ids), settings.max_prompt_tokens
         if most is not None and length > most:
             skips.add("prompt_over_limit", place, f"{length} tokens, more than {most}")
         else:
-            prompts[prompt.task_id] = prompt
+            prompts[prompt.task_id] = replace(prompt, stop=form.stop)
     chosen = choose_tasks(prompts, settings.max_tasks, context.seed)
     given = settings.temperature
     samplers = [
@@ -103,6 +114,14 @@ def load_tasks(location: Path, skips: Skips) -> list[tuple[str, Row]]:
     if not tasks:
         raise InputError(f"{location} holds no task to sample: {skips.first()}")
     return list(tasks.values())
+
+
+def _asked(task: Row, form: Form) -> Row | None:
+    """Returns a task as a form asks for it, None where it can't."""
+    if form.key == "own":
+        return task
+    head = head_of(task)
+    return None if head is None else task | {"messages": conversation(form.key, head, "")}
 
 
 def choose_tasks(task_ids: Iterable[str], most: int | None, seed: int) -> list[str]:

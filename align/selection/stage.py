@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from align import rows as schemas
+from align.answers import whole_answer
 from align.artifacts import Row, canonical_json, short_id
 from align.errors import InputError
 from align.settings import SelectSettings
@@ -114,8 +115,8 @@ def best(samples: list[Row], count: int, scores: Mapping[str, float] | None = No
 
 
 def _train_row(sample: Row, reason: Row) -> Row:
-    answer = (sample.get("prefill") or "") + sample["text"]
-    messages = [*sample["messages"], {"role": "assistant", "content": answer}]
+    answer = {"role": "assistant", "content": whole_answer(sample)}
+    messages = [*sample["messages"], answer]
     named = next(name for name in ("verdict_id", "judgement_id") if name in reason)
     origin = {"sample_id": sample["sample_id"], named: reason[named]}
     return {

@@ -20,6 +20,11 @@ class SampleSettings(Settings):
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_tokens: Positive = 320
+    prompt: Literal["own", "qwen", "evalplus"] = Field(
+        default="own",
+        description="how a task is asked for: `own`, as it says itself, or by the words of "
+        "eval.prompt, with its begun answer and its stops",
+    )
     instruction: str = Field(
         default="",
         description="said behind every task that is a chat, for example to answer with code alone",
@@ -29,6 +34,12 @@ class SampleSettings(Settings):
         default=None, description="leave out tasks with longer prompts"
     )
     concurrency: Positive = Field(default=64, description="requests in flight")
+
+    @model_validator(mode="after")
+    def _one_way_to_ask(self) -> SampleSettings:
+        if self.instruction and self.prompt != "own":
+            raise ValueError(f"prompt: {self.prompt} has words of its own: leave out instruction")
+        return self
 
 
 class VerifySettings(Settings):

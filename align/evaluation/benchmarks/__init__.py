@@ -21,7 +21,7 @@ from align.evaluation.benchmarks import (
     repair,
 )
 from align.evaluation.benchmarks.base import Benchmark
-from align.evaluation.forms import FORMS, Form
+from align.sampling.forms import FORMS, Form
 
 Loader = Callable[[str, int | None, Form], Benchmark]
 

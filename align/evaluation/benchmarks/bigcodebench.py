@@ -11,7 +11,8 @@ from __future__ import annotations
 from align.artifacts import Row, canonical_json
 from align.evaluation.benchmarks.base import Benchmark, Problem, load_data
 from align.evaluation.benchmarks.humaneval import user_message, whole_program
-from align.evaluation.forms import Form, Question, function_problem
+from align.evaluation.forms import Question, function_problem
+from align.sampling.forms import Form
 
 _COLUMNS = (
     "task_id",

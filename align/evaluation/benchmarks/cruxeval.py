@@ -12,8 +12,8 @@ from functools import partial
 from align.artifacts import Row, canonical_json
 from align.errors import InputError
 from align.evaluation.benchmarks.base import Benchmark, Problem, load_data
-from align.evaluation.forms import Form
 from align.sampling.extract import extract_code
+from align.sampling.forms import Form
 from align.sampling.prompts import task_prompt
 from sandbox import values
 

@@ -13,8 +13,9 @@ from functools import partial
 
 from align.artifacts import Row, canonical_json
 from align.evaluation.benchmarks.base import Benchmark, load_data
-from align.evaluation.forms import Form, Question, function_problem
+from align.evaluation.forms import Question, function_problem
 from align.sampling.extract import parse
+from align.sampling.forms import Form
 
 NAME = "humaneval"
 COLUMNS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")

@@ -17,8 +17,8 @@ from align.chat import Tokenizer
 from align.evaluation.benchmarks.base import Benchmark, Problem, load_data
 from align.evaluation.benchmarks.boundaries import Gap, measure
 from align.evaluation.benchmarks.humaneval import COLUMNS, task_row
-from align.evaluation.forms import Form
 from align.fim.formats import encode_fim_prompt
+from align.sampling.forms import Form
 from align.sampling.samples import Prompt
 
 NAME = "humaneval_infilling"

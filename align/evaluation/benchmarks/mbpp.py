@@ -9,8 +9,10 @@ from __future__ import annotations
 from align.artifacts import Row, canonical_json
 from align.errors import InputError
 from align.evaluation.benchmarks.base import Benchmark, load_data
-from align.evaluation.forms import DOCSTRING_STOPS, Form, Question, function_problem
+from align.evaluation.forms import DOCSTRING_STOPS, Question, function_problem
 from align.mbpp import TEST_IDS, VALIDATION_IDS, mbpp_task
+from align.questions import docstring
+from align.sampling.forms import Form
 from sandbox import TaskError
 
 
@@ -43,8 +45,3 @@ def _question(name: str, row: Row, place: str) -> Question:
     }
     head = docstring(text, row["test_list"][0])
     return Question(task, place, head, plain["messages"][0]["content"], DOCSTRING_STOPS)
-
-
-def docstring(text: str, test: str) -> str:
-    """Returns the docstring by which EvalPlus puts a task of MBPP."""
-    return f'"""\n{text}\n{test}\n"""\n'

@@ -20,9 +20,10 @@ from align.artifacts import Row, canonical_json
 from align.errors import InputError
 from align.evaluation.benchmarks import humaneval
 from align.evaluation.benchmarks.base import Benchmark, load_data
-from align.evaluation.forms import DOCSTRING_STOPS, Form, Question, function_problem
+from align.evaluation.forms import DOCSTRING_STOPS, Question, function_problem
 from align.evaluation.scores import UNSCORED
 from align.sampling.extract import parse
+from align.sampling.forms import Form
 
 _COLUMNS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input")
 _ASKS = "Write a Python function for this. Answer with the whole program in one Python code block."

@@ -9,8 +9,8 @@ from __future__ import annotations
 from align.artifacts import Row, canonical_json
 from align.evaluation.benchmarks.base import Benchmark, Problem, load_data
 from align.evaluation.benchmarks.humaneval import whole_program
-from align.evaluation.forms import Form
 from align.sampling.extract import EXTRACTOR, extract_code
+from align.sampling.forms import Form
 from align.sampling.prompts import task_prompt
 
 _FORM = "repair-with-tests/1"

@@ -1,4 +1,4 @@
-"""Code from answers to published prompt forms: the prefilled block, and what its function needs.
+"""Answers that were begun for the model: the prefilled block, its code, what its function needs.
 
 Both rules have versions, which every sample names. Nothing is executed.
 """
