@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from align.completions import clean_text
+
 COMPLETE = "Complete this function:\n\n```python\n"
 """How a task asks for the function whose head it shows."""
 
@@ -34,7 +36,7 @@ def head_of(task: Mapping[str, Any]) -> str | None:
     """
     match task.get("messages"):
         case [{"role": "user", "content": str(question)}]:
-            pass
+            question = clean_text(question)
         case _:
             return None
     if question.startswith(COMPLETE):
