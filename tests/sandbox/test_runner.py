@@ -70,6 +70,16 @@ def test_repeats_that_fail_by_different_tests_are_flaky(box: Sandbox) -> None:
     assert box.run(task, always_wrong, repeat=3).outcome is Outcome.WRONG_ANSWER
 
 
+def test_a_confirmed_limit_is_two_runs(box: Sandbox) -> None:
+    task = calls(([1, 2], 3), limits={"cpu_s": 0.3})
+    spins = "def f(a, b):\n    while True: pass\n"
+    assert box.run(task, ADD).accepted  # the task itself has been looked at
+    for repeat, runs in ((1, 2), (2, 2), (3, 4)):
+        before = counted(box, "run_seconds_count")
+        assert box.run(task, spins, repeat=repeat).outcome is Outcome.TIME_LIMIT
+        assert counted(box, "run_seconds_count") - before == runs
+
+
 def test_batches_beside_an_event_loop(box: Sandbox) -> None:
     taken = 0
 
