@@ -11,9 +11,8 @@ import threading
 import time
 import zipfile
 from collections import Counter
-from email.message import Message
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
@@ -25,21 +24,12 @@ from align.fim.filters import fault_of_content, fault_of_name, holds_secret
 from align.fim.licences import (
     FolderLicences,
     allowed,
-    licence_of_package,
-    licence_tag,
-    spdx_of_name,
-    spdx_of_text,
 )
 from align.fim.sources import open_tree, source_kind
 from align.recipe import check_files, load_recipe
 from align.settings import FimSettings
+from tests.licence_texts import GPL, MIT
 from tests.tiny import build_tiny_model
-
-MIT = (
-    "Copyright (c) somebody\n\nPermission is hereby granted, free of charge, to any person\n"
-    "obtaining a copy of this software, to deal in it without restriction.\n"
-)
-GPL = "                    GNU GENERAL PUBLIC LICENSE\n                       Version 3\n"
 
 
 def code(name: str) -> str:
@@ -353,82 +343,6 @@ def test_secrets_are_told_from_names_and_examples() -> None:
 )
 def test_files_are_left_out_by_their_paths(path: str, fault: str | None) -> None:
     assert fault_of_name(path) == fault
-
-
-# ---------------------------------------------------------------------------------- licences
-
-
-@pytest.mark.parametrize(
-    ("licence", "ok"),
-    [
-        ("MIT", True),
-        ("mit", True),
-        ("MIT OR GPL-3.0-only", True),
-        ("MIT AND GPL-3.0-only", False),
-        ("(MIT OR Apache-2.0) AND BSD-3-Clause", True),
-        ("GPL-3.0-only WITH Classpath-exception-2.0", False),
-        ("NOASSERTION", False),
-        ("no licence at all (", False),
-    ],
-)
-def test_an_expression_is_met_or_not(licence: str, ok: bool) -> None:
-    assert allowed(licence, ["MIT", "BSD-3-Clause"]) is ok
-
-
-def metadata(**fields: str) -> Any:
-    message = Message()
-    for name, value in fields.items():
-        message[name.replace("_", "-")] = value
-
-    class Optional:
-        """Package metadata as importlib gives it: None for a field that is not there."""
-
-        def __getitem__(self, name: str) -> Any:
-            return message.get(name)
-
-        def get_all(self, name: str) -> Any:
-            return message.get_all(name)
-
-    return cast(Any, Optional())
-
-
-@pytest.mark.parametrize(
-    ("fields", "licence"),
-    [
-        ({"License_Expression": "MIT"}, "MIT"),
-        ({"License_Expression": "MPL-2.0 AND MIT"}, "MPL-2.0 AND MIT"),
-        ({"License": "BSD-3-Clause"}, "BSD-3-Clause"),
-        ({"License": "Apache 2.0"}, "Apache-2.0"),
-        ({"Classifier": "License :: OSI Approved :: Apache Software License"}, "Apache-2.0"),
-        ({"License": "GPLv3"}, "GPL-2.0-or-later"),
-        (
-            {"License": "LGPL", "Classifier": "License :: OSI Approved :: MIT License"},
-            "LGPL-2.1-or-later AND MIT",
-        ),
-        ({"License": "see file"}, "NOASSERTION"),
-        ({}, "NOASSERTION"),
-    ],
-)
-def test_a_package_s_licence_is_what_all_its_fields_say(
-    fields: dict[str, str], licence: str
-) -> None:
-    assert licence_of_package(metadata(**fields)) == licence
-
-
-def test_licences_are_read_out_of_texts_and_tags() -> None:
-    assert (spdx_of_text(MIT), spdx_of_text(GPL)) == ("MIT", "GPL-2.0-or-later")
-    # The GNU and Mozilla licences name one another further down.
-    gpl = f"{GPL}\nThe GNU Lesser General Public License, the GNU Affero General Public License."
-    mpl = "Mozilla Public License Version 2.0\n1.12. the GNU Affero General Public License"
-    assert (spdx_of_text(gpl), spdx_of_text(mpl)) == ("GPL-2.0-or-later", "MPL-2.0")
-    assert spdx_of_text(f"{MIT}\nParts are under the GNU General Public License.") != "MIT"
-    assert spdx_of_name("UNLICENSED") == "LicenseRef-proprietary"
-    assert spdx_of_name("The Unlicense") == "Unlicense"
-    assert spdx_of_text("do what you like") == "NOASSERTION"
-    assert (
-        licence_tag(b"/* SPDX-License-Identifier: (MIT OR Apache-2.0) */\n") == "MIT OR Apache-2.0"
-    )
-    assert licence_tag(b"x = 1\n") is None
 
 
 def test_installed_packages_give_files_with_licences() -> None:
