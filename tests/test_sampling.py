@@ -18,6 +18,7 @@ from align.errors import InputError, ServingError
 from align.sampling import run
 from align.sampling.forms import FORMS, QWEN_SYSTEM, conversation
 from align.sampling.samples import answer_seed
+from align.sampling.stage import choose_tasks
 from align.serving import Servers
 from align.settings import SampleSettings
 from align.stage import Output, Summary
@@ -89,6 +90,14 @@ def test_a_task_that_cannot_be_put_is_named(
 def test_a_prompt_with_words_of_its_own_takes_no_instruction() -> None:
     with pytest.raises(ValueError, match="prompt: qwen has words of its own"):
         SampleSettings(prompt="qwen", instruction="Be brief.")
+
+
+def test_each_sampling_of_a_run_draws_other_tasks() -> None:
+    ids = [f"t{number}" for number in range(40)]
+    fine, again, later = (choose_tasks(ids, 10, draw) for draw in ("0:fine", "0:fine", "0:r1"))
+    assert fine == again == sorted(fine) and len(fine) == 10
+    assert len(set(fine) & set(later)) < 10
+    assert choose_tasks(ids, None, "0:fine") == sorted(ids)
 
 
 def test_seeds_have_31_bits_and_differ() -> None:

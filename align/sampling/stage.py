@@ -53,7 +53,8 @@ def run(
             skips.add("prompt_over_limit", place, f"{length} tokens, more than {most}")
         else:
             prompts[prompt.task_id] = replace(prompt, stop=form.stop)
-    chosen = choose_tasks(prompts, settings.max_tasks, context.seed)
+    instance = out.identity.instance
+    chosen = choose_tasks(prompts, settings.max_tasks, f"{context.seed}:{instance}")
     given = settings.temperature
     samplers = [
         policy_sampler(
@@ -69,7 +70,7 @@ def run(
             samplers=samplers,
             writer=writer,
             context=context,
-            instance=out.identity.instance,
+            instance=instance,
             concurrency=settings.concurrency,
             skips=skips,
         )
@@ -124,7 +125,11 @@ def _asked(task: Row, form: Form) -> Row | None:
     return None if head is None else task | {"messages": conversation(form.key, head, "")}
 
 
-def choose_tasks(task_ids: Iterable[str], most: int | None, seed: int) -> list[str]:
-    """Returns at most `most` ids, chosen by the seed, in order."""
-    ranked = sorted(task_ids, key=lambda task_id: sha256_text(f"{seed}:{task_id}"))
+def choose_tasks(task_ids: Iterable[str], most: int | None, draw: str) -> list[str]:
+    """Returns at most `most` ids, in order; another draw chooses others.
+
+    A round that sampled the tasks whose answers its policy has just been trained on would find few
+    that it fails.
+    """
+    ranked = sorted(task_ids, key=lambda task_id: sha256_text(f"{draw}:{task_id}"))
     return sorted(ranked[:most])

@@ -29,7 +29,9 @@ class SampleSettings(Settings):
         default="",
         description="said behind every task that is a chat, for example to answer with code alone",
     )
-    max_tasks: Positive | None = Field(default=None, description="take only so many tasks")
+    max_tasks: Positive | None = Field(
+        default=None, description="take only so many tasks; each sampling of a run draws others"
+    )
     max_prompt_tokens: Positive | None = Field(
         default=None, description="leave out tasks with longer prompts"
     )
