@@ -30,6 +30,8 @@ ResultsArgument = Annotated[
     str, typer.Argument(help="Folder of an evaluation; several seeds separated by commas.")
 ]
 
+_MOST_LISTED = 40  # of the problems that changed sides
+
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the command."""
@@ -227,14 +229,16 @@ def compare(
 
 def _changed(name: str, comparison: Comparison) -> str:
     won, lost = (
-        ", ".join(problem.partition(":")[2] for problem in side) or "none"
+        f"({len(side)}): {escape(_listed([problem.partition(':')[2] for problem in side]))}"
         for side in (comparison.wins, comparison.losses)
     )
-    return (
-        f"[bold]{escape(name)}[/]\n"
-        f"  won  ({len(comparison.wins)}): {escape(won)}\n"
-        f"  lost ({len(comparison.losses)}): {escape(lost)}"
-    )
+    return f"[bold]{escape(name)}[/]\n  won  {won}\n  lost {lost}"
+
+
+def _listed(problems: list[str]) -> str:
+    more = len(problems) - _MOST_LISTED
+    rest = [f"and {more} more"] if more > 0 else []
+    return ", ".join(problems[:_MOST_LISTED] + rest) or "none"
 
 
 @eval_app.command()

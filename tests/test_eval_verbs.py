@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from align.artifacts import Row, read_shards
 from align.cli import app
 from align.errors import ArtifactError, InputError, RecipeError
+from align.eval_verbs import _listed
 from align.evaluation import compare_results
 from align.evaluation.benchmarks import load
 from align.evaluation.execution import Execution
@@ -378,6 +379,13 @@ def test_answers_to_another_form_or_without_their_columns_are_refused(
         *("--engine", "namespaces", "--isolation", "ns"),
     )
     assert done.returncode == 1 and words in " ".join(done.stderr.split()), done.stderr
+
+
+def test_of_many_problems_that_changed_the_first_are_listed() -> None:
+    names = [f"p{number}" for number in range(43)]
+    assert _listed(names).endswith(", p39, and 3 more")
+    assert _listed(names[:2]) == "p0, p1"
+    assert _listed([]) == "none"
 
 
 def test_a_result_that_is_none_is_named(tmp_path: Path) -> None:
