@@ -328,8 +328,9 @@ def _problems(benchmark: str) -> External:
 
 
 def _chosen(checkpoint: str, names: Sequence[str] | None) -> bool:
-    """Says whether a checkpoint, of whatever round, is among those named; None names all."""
-    return names is None or checkpoint.partition(".r")[0] in names
+    """Says whether a checkpoint is among those named, by itself or with its round; None: all."""
+    name, _, turn = checkpoint.partition(".")
+    return names is None or name in names or f"{name}.{turn or 'r1'}" in names
 
 
 def _name_of(policy: Ref) -> str:

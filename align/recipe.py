@@ -315,14 +315,16 @@ def _check_eval(recipe: Recipe) -> None:
             except InputError as error:
                 raise RecipeError(f"eval.benchmarks: {error}") from error
     made = ["start", *(n for n in ("coarse", "fine", "mixed") if getattr(recipe.sft, n))]
-    made += recipe.arms if recipe.dpo else []
+    arms = recipe.arms if recipe.dpo else []
+    rounds = [f"{arm}.r{number + 1}" for arm in arms for number in range(recipe.rounds)]
+    made += arms
     repeated = recipe.eval.repeated
     for key, names in (
         ("eval.checkpoints", recipe.eval.checkpoints),
         ("eval.repeated.checkpoints", repeated and repeated.checkpoints),
     ):
         for index, name in enumerate(names or ()):
-            if name not in made:
+            if name not in (*made, *rounds):
                 raise RecipeError(
                     f"{key}[{index}] = {name}: this recipe makes no such checkpoint; it has "
                     f"{', '.join(made)}"

@@ -114,6 +114,7 @@ def test_a_benchmark_that_is_no_table_and_not_known_is_named_with_its_key(tmp_pa
         ("eval: {benchmarks: {humanevl: 3}}", r"eval\.benchmarks\.humanevl .* mean humaneval\?"),
         ("eval: {checkpoints: [mixed]}", r"checkpoints\[0\] = mixed: .* it has start"),
         ("eval: {repeated: {checkpoints: [dpo]}}", r"repeated\.checkpoints\[0\] = dpo: .* start"),
+        ("dpo: {}\neval: {checkpoints: [dpo.r2]}", r"checkpoints\[0\] = dpo\.r2: .* start, dpo"),
         ("eval: {repeated: {benchmarks: [mbpp]}}", "names mbpp, which benchmarks does not"),
         ("eval: {benchmarks: {humaneval_infilling_single_line: 3}}", "is not there: put"),
         ("fim: {decontaminate: [./none.jsonl]}", r"fim\.decontaminate\[0\] = \./none\.jsonl: no"),
@@ -261,6 +262,12 @@ def test_each_round_starts_where_the_last_one_ended(tmp_path: Path) -> None:
         "eval.dpo.r2",
         "eval.dpo.r3",
     ]
+    for names, evaluated in (
+        ("dpo.r1", ["eval.dpo"]),
+        ("start,dpo.r3", ["eval.start", "eval.dpo.r3"]),
+    ):
+        some = compiled(tmp_path, text, f"eval.checkpoints=[{names}]")
+        assert [name for name in some if name.startswith("eval.")] == evaluated
 
 
 def test_evaluations_by_several_answers_stand_beside_and_change_no_other(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from align.settings.base import Positive, Settings
 
 EvalPrompt = Literal["own", "qwen", "evalplus", "raw"]
 Block = Literal["best", "first", "last"]
-Checkpoint = Literal["start", "coarse", "fine", "mixed", "sft_on_chosen", "dpo"]
+Checkpoint = Annotated[
+    str, Field(pattern=r"^(start|coarse|fine|mixed|(sft_on_chosen|dpo)(\.r[1-9][0-9]*)?)$")
+]
 
 
 class RepeatedSettings(Settings):
@@ -37,7 +39,7 @@ class EvalSettings(Settings):
     checkpoints: list[Checkpoint] | None = Field(
         default=None,
         description="stages evaluated (`start`, `coarse`, `fine`, `mixed`, `sft_on_chosen`, "
-        "`dpo`), those of all rounds; null: all",
+        "`dpo`), those of all rounds, or of one (`dpo.r2`); null: all",
     )
     prompt: EvalPrompt = Field(
         default="own",
