@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from align.completions import clean_text
+from sandbox.source import parse
 
 COMPLETE = "Complete this function:\n\n```python\n"
 """How a task asks for the function whose head it shows."""
@@ -54,7 +54,7 @@ def _parses(code: str) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as an escape that a string does not know
-            ast.parse(code)
-    except (SyntaxError, ValueError):
+            parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True

@@ -6,13 +6,10 @@ import json
 import math
 import re
 import shutil
-import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from align import rows as schemas
 from align.artifacts import read_shards, write_json
@@ -22,10 +19,9 @@ from align.manifest import begin
 from align.report import run, write_report
 from align.report.collect import collect
 from align.report.evaluations import comparisons, control_comparisons
-from align.report.plots import Interval, Line, intervals, lines
 from align.report.stages import STAGES
 from align.report.terminal import print_report
-from align.report.words import cautions, finding, visible
+from align.report.words import cautions, finding
 from align.settings import ReportSettings, SandboxSettings, ServingSettings
 from align.stage import Output
 from tests.report_run import (
@@ -437,42 +433,3 @@ def test_a_broken_result_is_an_error_that_names_its_file(partial_run: Path) -> N
     (partial_run / "eval.start/result.json").write_text('{"benchmarks": {"humaneval": {}}}')
     with pytest.raises(ArtifactError, match=r"eval\.start/result\.json"):
         collect(partial_run)
-
-
-@pytest.mark.parametrize(
-    "points",
-    [
-        [(1, 0.5)],
-        [(1, 2.0), (2, 2.0)],
-        [(1, float("nan")), (2, 1.0), (3, float("inf"))],
-        [(step, 1e-9 * step) for step in range(5000)],
-        [(1, -1e6), (2, 1e6)],
-    ],
-)
-def test_any_curve_is_drawn_inside_its_plot(points: list[tuple[float, float]]) -> None:
-    drawn = str(lines([Line("loss", points)], "a curve"))
-    places = re.findall(r'points="([^"]*)"', drawn)
-    numbers = [float(n) for place in places for n in re.split("[ ,]", place)]
-    assert numbers
-    assert all(-0.01 <= number <= 100.01 for number in numbers)
-    assert len(drawn) < 30_000
-
-
-def test_an_interval_stands_where_its_numbers_say() -> None:
-    drawn = str(intervals([Interval("a", 0.5, 0.25, 0.75)], "shares"))
-    dot = re.search(r'<circle class="dot" cx="([\d.]+)%"', drawn)
-    ends = re.search(r'<line class="range" x1="([\d.]+)%" x2="([\d.]+)%"', drawn)
-    assert dot and ends
-    low, high = float(ends[1]), float(ends[2])
-    assert float(dot[1]) == pytest.approx((low + high) / 2, abs=0.01)
-
-
-@given(st.text(max_size=300), st.integers(1, 100))
-def test_shown_text_holds_no_invisible_mark_and_keeps_the_rest(text: str, most: int) -> None:
-    shown = visible(text)
-    assert all(x in "\n\t" or x.isprintable() or unicodedata.category(x) == "Zs" for x in shown)
-    shown.encode("utf-8")
-    plain = "".join(letter for letter in text if letter.isprintable())
-    assert visible(plain) == plain
-    if len(text) > most:
-        assert f"{len(text) - most:,} more characters" in visible(text, most)

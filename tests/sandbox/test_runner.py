@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import AsyncIterator
 
@@ -76,8 +77,25 @@ def test_a_confirmed_limit_is_two_runs(box: Sandbox) -> None:
     assert box.run(task, ADD).accepted  # the task itself has been looked at
     for repeat, runs in ((1, 2), (2, 2), (3, 4)):
         before = counted(box, "run_seconds_count")
-        assert box.run(task, spins, repeat=repeat).outcome is Outcome.TIME_LIMIT
+        verdict = box.run(task, spins, repeat=repeat)
+        assert verdict.outcome is Outcome.TIME_LIMIT
+        assert len(verdict.run_cpu_ms) == runs
         assert counted(box, "run_seconds_count") - before == runs
+
+
+def test_a_limit_that_does_not_come_again_is_no_second_run(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spins = "def f(a, b):\n    while True: pass\n"
+    task = calls(([1, 2], 3), limits={"cpu_s": 0.3})
+    limit = dataclasses.replace(box.run(task, spins), run_cpu_ms=())
+    wrong = box.run(task, "def f(a, b):\n    return 0\n")
+    assert (limit.outcome, wrong.outcome) == (Outcome.TIME_LIMIT, Outcome.WRONG_ANSWER)
+    wrong = dataclasses.replace(wrong, run_cpu_ms=())
+    wrong_at_first = dataclasses.replace(wrong, tests=limit.tests)
+    said = iter([wrong_at_first, limit, wrong, wrong])
+    monkeypatch.setattr(box, "_once", lambda *job: (next(said), False))
+    assert box.run(task, spins, repeat=2).outcome is Outcome.FLAKY
 
 
 def test_batches_beside_an_event_loop(box: Sandbox) -> None:

@@ -56,7 +56,8 @@ def load(table: Path, count: int | None, skips: Skips, form: Form) -> Benchmark:
     if not rows:
         raise InputError(
             f"{table} holds no task with `split` held_out and tests that can be asked so: raise "
-            f"data.held_out, or leave `held_out` out of eval.benchmarks {skips.first()}".rstrip()
+            "data.held_out, or leave `held_out` out of eval.benchmarks"
+            + (f" ({skips.first()})" if skips.counts else "")
         )
     ids = sorted(rows)
     chosen = [rows[task_id] for task_id in fixed_slice(ids, count, ids)]
