@@ -3,7 +3,8 @@
 #
 #   scripts/result.sh [ARGUMENT OF align run...]
 #
-#   SEEDS        of which each takes some two hours ("1 2 3"); the same command goes on after a stop
+#   SEEDS        of which each takes some two hours ("1 2 3"); the same command goes on after a stop.
+#                The first one also draws ten answers to each problem from the start model
 #   ALIGN_DATA   where GPTeacher's code set, the infilling set and perhaps MBPP are (.state/data);
 #                of the first two what is not there is fetched
 #   ALIGN_RAW    where GitHub's files are read (https://raw.githubusercontent.com), for a mirror
@@ -42,13 +43,16 @@ fetch humaneval_infilling/HumanEval-SingleLineInfilling.jsonl.gz \
 
 # Where MBPP is not beside them, the recipe reads it from the Hub.
 mbpp=$ALIGN_DATA/mbpp/mbpp_train.jsonl
-settings=(--set 'eval.repeated={n: 10, benchmarks: [humaneval, mbpp_validation], checkpoints: [start, dpo.r2]}')
+settings=()
 [[ ! -r $mbpp ]] || settings+=(--set "data.tasks=[$mbpp]")
 
 runs=()
+measured="start, dpo.r2"
 for seed in ${SEEDS:-1 2 3}; do
     "$bin/align" run recipes/qwen2.5-coder/0.5b-cpu.yaml \
-        --set "seed=$seed" --set "name=seed-$seed" "${settings[@]}" "$@"
+        --set "seed=$seed" --set "name=seed-$seed" "${settings[@]}" \
+        --set "eval.repeated={n: 10, benchmarks: [humaneval, mbpp_validation], checkpoints: [$measured]}" "$@"
+    measured=dpo.r2
     runs+=("runs/seed-$seed")
 done
 if ((${#runs[@]} > 1)); then "$bin/align" report "${runs[@]}" --out runs/seeds.html; fi

@@ -133,7 +133,12 @@ def make_repeated(folder: Path, checkpoint: str, seed: int = 7, answers: int = 4
         "stop_rate": 0.75,
         "mean_tokens": 90.0,
         "outcomes": {"accepted": PROBLEMS * answers // 2},
-        "settings": {"samples": answers, "temperature": 0.2, "model": checkpoint},
+        "settings": {
+            "samples": answers,
+            "temperature": 0.2,
+            "model": checkpoint,
+            "weights_sha": checkpoint,
+        },
         "problems": dict.fromkeys(problems, "accepted"),
         "passes": {problem: [answers // 2, answers] for problem in problems},
     }

@@ -151,6 +151,21 @@ def test_what_several_answers_measured_stands_beside(tmp_path: Path) -> None:
     assert page.count("not evaluated") == 2
 
 
+def test_the_start_is_one_model_that_one_run_may_measure_for_all(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"seed-{seed}", seed) for seed in (7, 8)]
+    for seed, run in zip((7, 8), runs, strict=True):
+        make_repeated(run, "dpo", seed)
+    make_repeated(runs[0], "start")
+    view = collect_seeds(runs)
+    assert [len(view.scores[name]["humaneval@4"].by_run) for name in ("start", "dpo")] == [1, 2]
+    assert versus(view, "humaneval@4", "start", "dpo") == 0.0
+    assert "humaneval@4" not in view.scores["mixed"]
+
+    path = runs[0] / "eval.repeated.start/result.json"
+    path.write_text(path.read_text().replace('"weights_sha": "start"', '"weights_sha": "other"'))
+    assert "humaneval@4" not in collect_seeds(runs).scores["start"], "two models are not one"
+
+
 def test_a_sign_test_on_shared_sources_says_so(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a", 7), make_run(tmp_path / "b", 8)]
     for run in runs:

@@ -82,9 +82,11 @@ def test_each_seed_is_a_run_and_all_have_one_report(house: House) -> None:
 
     assert done.returncode == 0, done.stderr
     first, second, report = house.calls()
-    for seed, call in ((4, first), (5, second)):
+    # The start is one model: one run measures it by many answers.
+    for seed, call, measured in ((4, first, "start, dpo.r2"), (5, second, "dpo.r2")):
         assert call.startswith("run recipes/qwen2.5-coder/0.5b-cpu.yaml ")
         assert f"--set seed={seed} --set name=seed-{seed} --set eval.repeated={{n: 10," in call
+        assert f"checkpoints: [{measured}]}}" in call
         assert call.endswith("--set serving.max_num_seqs=8")
         assert "data.tasks" not in call  # from the Hub, as the recipe says
     assert report == "report runs/seed-4 runs/seed-5 --out runs/seeds.html"

@@ -16,7 +16,9 @@ from align.evaluation.results import solved_by_problem
 from align.evaluation.scores import compare_rates, source_of
 from align.lineage import REPEATED
 
-CHECKPOINTS = ("start", "coarse", "fine", "fim.tokens", "mixed", "sft_on_chosen", "dpo")
+#: The checkpoint that a run begins with.
+START = "start"
+CHECKPOINTS = (START, "coarse", "fine", "fim.tokens", "mixed", "sft_on_chosen", "dpo")
 #: The arm beside dpo that shows what the chosen answers alone do.
 CONTROL = "sft_on_chosen"
 

@@ -17,6 +17,7 @@ from align.lineage import REPEATED
 from align.report import words
 from align.report.evaluations import (
     CONTROL,
+    START,
     checkpoint_of,
     checkpoint_place,
     result_name,
@@ -60,7 +61,7 @@ class Score:
         score: Mean of the runs' pass@1.
         low: Lower end of its 95% interval, by bootstrap over the problems' sources.
         high: Upper end.
-        by_run: Each run's pass@1.
+        by_run: pass@1 of each run that measured it.
         stop_rate: Share of the answers that ended by themselves.
         tokens: Of an answer, on average.
         boundaries: Of infilling, shares of the answers by what stands at the gap's boundaries.
@@ -107,7 +108,8 @@ class SeedsView:
 def collect_seeds(folders: Sequence[Path]) -> SeedsView:
     """Reads runs of one recipe.
 
-    What counts of a checkpoint are the benchmarks that every run measured it by.
+    What counts of a checkpoint are the benchmarks that every run measured it by. The start is one
+    model for all runs: of it everything counts, from those that measured it.
 
     Raises:
         InputError: A folder is no run's, two have one seed, the runs have no evaluation in common,
@@ -161,12 +163,24 @@ def _read(folder: Path) -> SeedRun:
 
 
 def _shared(runs: Sequence[SeedRun], checkpoint: str) -> list[str]:
-    """Returns the benchmarks that every run measured a checkpoint by."""
-    first, *others = (run.results[checkpoint]["benchmarks"] for run in runs)
-    return [name for name in first if all(name in other for other in others)]
+    """Returns the benchmarks that a checkpoint counts by."""
+    measured = [run.results[checkpoint]["benchmarks"] for run in runs]
+    names = dict.fromkeys(name for benchmarks in measured for name in benchmarks)
+    models = {each["settings"].get("weights_sha") for found in measured for each in found.values()}
+    if checkpoint == START and len(models) == 1 and None not in models:
+        return list(names)
+    return [name for name in names if all(name in benchmarks for benchmarks in measured)]
+
+
+def _measuring(runs: Sequence[SeedRun], checkpoint: str, names: Sequence[str]) -> list[SeedRun]:
+    """Returns the runs that measured a checkpoint by all of the benchmarks."""
+    return [
+        run for run in runs if all(name in run.results[checkpoint]["benchmarks"] for name in names)
+    ]
 
 
 def _score(runs: Sequence[SeedRun], checkpoint: str, benchmark: str) -> Score:
+    runs = _measuring(runs, checkpoint, [benchmark])
     found = [run.results[checkpoint]["benchmarks"][benchmark] for run in runs]
     solved = solved_by_problem(found)
     low, high = bootstrap_interval(solved)
@@ -202,12 +216,16 @@ def _groups(benchmarks: Sequence[str]) -> dict[str, list[str]]:
 
 def _versus(runs: Sequence[SeedRun], measured: Mapping[str, Sequence[str]]) -> list[Versus]:
     def against(first: str, last: str) -> list[Versus]:
-        before, after = ([run.results[name] for run in runs] for name in (first, last))
         both = [name for name in measured[first] if name in measured[last]]
-        return [
-            Versus(group, first, last, compare_results(before, after, names))
-            for group, names in _groups(both).items()
-        ]
+        found = []
+        for group, names in _groups(both).items():
+            before, after = (
+                [run.results[end] for run in _measuring(runs, end, names)] for end in (first, last)
+            )
+            if before and after:  # each benchmark may have been measured by another run
+                compared = compare_results(before, after, names)
+                found.append(Versus(group, first, last, compared))
+        return found
 
     found = []
     first, *others = measured
