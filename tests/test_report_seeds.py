@@ -160,6 +160,8 @@ def test_the_start_is_one_model_that_one_run_may_measure_for_all(tmp_path: Path)
     assert [len(view.scores[name]["humaneval@4"].by_run) for name in ("start", "dpo")] == [1, 2]
     assert versus(view, "humaneval@4", "start", "dpo") == 0.0
     assert "humaneval@4" not in view.scores["mixed"]
+    page = write_seeds_page(view, tmp_path / "seeds.html").read_text("utf-8")
+    assert page.count("<small>50.0% (1 of 2 runs)</small>") == 1
 
     path = runs[0] / "eval.repeated.start/result.json"
     path.write_text(path.read_text().replace('"weights_sha": "start"', '"weights_sha": "other"'))
