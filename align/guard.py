@@ -20,10 +20,10 @@ from pathlib import Path
 from types import FrameType
 
 #: Seconds between SIGTERM and SIGKILL.
-GRACE_S = 1.5
+GRACE_S = 1.0
 _POLL_S = 0.1
 #: Seconds that the trackers have to tidy up; with the grace it stays under the five of a stop.
-_TRACKER_S = 1.2
+_TRACKER_S = 0.8
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 #: Python's own helper, which removes shared memory once every user of it is gone.
