@@ -326,6 +326,7 @@ def test_the_terminal_shows_scores_stages_and_places(
     assert "6 preference pairs (exec_strict 5, judge_within_accepted 1) from 15" in shown
     assert f"model:  {full_run / 'export/model'}\n" in shown
     assert f"report: {full_run / 'report.html'}\n" in shown
+    assert "…" not in shown.split("in all")[0], "no figure is cut"
     assert "\x1b" not in shown
 
 

@@ -95,6 +95,9 @@ def test_the_page_and_the_terminal_show_the_same(folders: list[Path], tmp_path: 
     assert shown in page and shown in done.output
     for value in score.by_run:
         assert f"{100 * value:.1f}%" in page
+        assert f"{100 * value:.1f}" in done.output
+    assert "…" not in done.output, "the terminal cuts nothing"
+    assert "sft_on_chosen to dpo" in done.output
     assert "Test &lt;data&gt;, 3 seeds" in page
     assert page.count("sft_on_chosen to dpo") == 1
     assert ">19<" in page, "the pairs of seed 9"

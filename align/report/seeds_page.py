@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
 from markupsafe import Markup
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from align.artifacts import write_atomic
 from align.report import plots, words
 from align.report.html import environment, package_text
-from align.report.seeds import SeedsView
+from align.report.seeds import SeedsView, Versus
 
 
 def write_seeds_page(view: SeedsView, target: Path) -> Path:
@@ -26,13 +27,12 @@ def write_seeds_page(view: SeedsView, target: Path) -> Path:
         ArtifactError: The disk is full.
     """
     template = environment().from_string(package_text("seeds.html.j2"))
-    pairs = groupby(view.versus, key=lambda versus: (versus.first, versus.last))
     page = template.render(
         view=view,
         title=f"{view.title}, {len(view.runs)} seeds",
         style=Markup(package_text("page.css")),
         figures=_figures(view),
-        versus=[(ends, list(rows)) for ends, rows in pairs],
+        versus=_by_ends(view),
         infilling=[name for name in view.benchmarks if words.is_infilling(name)],
         boundaries=words.BOUNDARIES,
         points=words.points,
@@ -61,47 +61,53 @@ def print_seeds(view: SeedsView) -> None:
     for sentence in view.cautions:
         console.print(Text(f"Compare with care. {words.visible(sentence, 600)}.", style="yellow"))
     console.print(_scores(view))
-    console.print(_versus(view))
+    for (first, last), rows in _by_ends(view):
+        console.print(_versus(first, last, rows))
 
 
 def _scores(view: SeedsView) -> Table:
     seeds = ", ".join(str(run.seed) for run in view.runs)
     table = Table(
-        "checkpoint",
+        "benchmark",
+        Column("checkpoint", no_wrap=True),
         title=f"pass@1, mean of seeds {seeds}, with its 95% interval",
         title_justify="left",
     )
+    for name in ("pass@1", "by seed", "tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name in view.benchmarks:
-        table.add_column(words.benchmark_title(name), justify="right")
-        table.add_column("tokens", justify="right")
-    for checkpoint, scored in view.scores.items():
-        cells = []
-        for name in view.benchmarks:
-            score = scored.get(name)
-            if score is None:
-                cells += ["not evaluated", ""]
-                continue
-            cells += [f"{words.percent(score.score)} ({words.interval(score)})"]
-            cells += [f"{score.tokens:.0f}"]
-        table.add_row(checkpoint, *cells)
+        title = words.benchmark_title(name)
+        for checkpoint, scored in view.scores.items():
+            if score := scored.get(name):
+                table.add_row(
+                    title,
+                    checkpoint,
+                    f"{words.percent(score.score)} ({words.interval(score)})",
+                    ", ".join(f"{100 * value:.1f}" for value in score.by_run),
+                    f"{score.tokens:.0f}",
+                )
+                title = ""
+        table.add_section()
     return table
 
 
-def _versus(view: SeedsView) -> Table:
-    table = Table("from", "to", "benchmark", title="Problem by problem", title_justify="left")
-    for name in ("problems", "change", "95% interval", "won, lost", "p"):
-        table.add_column(name, justify="right")
-    for versus in view.versus:
+def _versus(first: str, last: str, rows: Iterable[Versus]) -> Table:
+    table = Table("benchmark", title=f"{first} to {last}", title_justify="left")
+    for name in ("problems", "change", "won, lost", "p"):
+        table.add_column(name, justify="right", no_wrap=name == "change")
+    for versus in rows:
         compared = versus.compared
         low, high = map(words.points, compared.interval)
         table.add_row(
-            versus.first,
-            versus.last,
             words.benchmark_title(versus.benchmark),
             str(compared.n),
-            words.points(compared.difference),
-            f"{low} to {high}",
+            f"{words.points(compared.difference)} ({low} to {high})",
             f"{len(compared.wins)}, {len(compared.losses)}",
             f"{words.p_value(compared.p_value)} {compared.of_sources}".rstrip(),
         )
     return table
+
+
+def _by_ends(view: SeedsView) -> list[tuple[tuple[str, str], list[Versus]]]:
+    pairs = groupby(view.versus, key=lambda versus: (versus.first, versus.last))
+    return [(ends, list(rows)) for ends, rows in pairs]

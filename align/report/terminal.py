@@ -10,12 +10,7 @@ from rich.text import Text
 
 from align.report import words
 from align.report.collect import RunView, collect
-from align.report.evaluations import (
-    Evaluation,
-    benchmark_names,
-    comparisons,
-    control_comparisons,
-)
+from align.report.evaluations import benchmark_names, comparisons, control_comparisons
 from align.report.sources import sources_table
 from align.report.stages import Stage
 
@@ -63,28 +58,23 @@ def print_report(run_folder: Path) -> None:
 
 
 def _scores(view: RunView) -> Table:
-    names = benchmark_names(view.evaluations)
-    table = Table("checkpoint", title="pass@1 with its 95% interval", title_justify="left")
-    for name in names:
+    table = Table(
+        "benchmark", "checkpoint", title="pass@1 with its 95% interval", title_justify="left"
+    )
+    for name in ("pass@1", "stopped"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in benchmark_names(view.evaluations):
         produced = ", as produced" if words.is_infilling(name) else ""
-        table.add_column(words.benchmark_title(name) + produced, justify="right")
-        table.add_column("stopped", justify="right")
-    for evaluation in view.evaluations:
-        table.add_row(evaluation.checkpoint, *_cells(evaluation, names))
+        title = words.benchmark_title(name) + produced
+        for evaluation in view.evaluations:
+            if benchmark := evaluation.benchmarks.get(name):
+                score = f"{words.percent(benchmark.score)} ({words.interval(benchmark)})"
+                stopped = benchmark.stop_rate
+                ended = "not measured" if stopped is None else words.percent(stopped)
+                table.add_row(title, evaluation.checkpoint, score, ended)
+                title = ""
+        table.add_section()
     return table
-
-
-def _cells(evaluation: Evaluation, names: list[str]) -> list[str]:
-    cells: list[str] = []
-    for name in names:
-        benchmark = evaluation.benchmarks.get(name)
-        if benchmark is None:
-            cells += ["not evaluated", ""]
-            continue
-        score = f"{words.percent(benchmark.score)} ({words.interval(benchmark)})"
-        stopped = benchmark.stop_rate
-        cells += [score, "not measured" if stopped is None else words.percent(stopped)]
-    return cells
 
 
 def _stages(view: RunView) -> Table:
