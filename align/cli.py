@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import logging
 import os
 import shutil
@@ -210,6 +212,8 @@ def _interrupt(*_: object) -> None:
 def main() -> None:
     """Runs the command line; prints an error of ours without a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Else Python's end looks through all that torch and the tables have left: a second of waiting.
+    atexit.register(gc.freeze)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     # Long cells must not be cut when the output is piped into a file.
