@@ -164,13 +164,16 @@ def test_a_control_is_compared_with_dpo_and_later_rounds_stand_behind_the_first(
     for name in ("sft.chosen.r1", "sample.r2", "verify.r2", "pair.r2", "sft.chosen.r2", "dpo.r2"):
         twin = "sft.fine" if name.startswith("sft.") else name.replace("r2", "r1")
         shutil.copytree(copy / twin, copy / name)
-    shutil.rmtree(copy / "report")  # it was written before these stages were there
+    manifests = {path.parent.name: path for path in copy.glob("*/manifest.json")}
+    del manifests["report"]
+    shas = {name: json.loads(path.read_text())["content_sha"] for name, path in manifests.items()}
+    stage(copy, "report", settings={"title": "With a control"}, **shas)
     view = collect(copy)
     order = [stage.id for stage in view.stages]
     assert order[order.index("pair.r1") :] == [
         *("pair.r1", "sft.chosen.r1", "eval.sft_on_chosen", "dpo.r1", "eval.dpo"),
         *("sample.r2", "verify.r2", "pair.r2", "sft.chosen.r2", "eval.sft_on_chosen.r2"),
-        *("dpo.r2", "eval.dpo.r2", "export"),
+        *("dpo.r2", "eval.dpo.r2", "export", "report"),
     ]
     names = [evaluation.checkpoint for evaluation in view.evaluations]
     assert names[4:] == ["sft_on_chosen", "dpo", "sft_on_chosen.r2", "dpo.r2"]
@@ -326,8 +329,21 @@ def test_the_terminal_shows_scores_stages_and_places(
     assert "6 preference pairs (exec_strict 5, judge_within_accepted 1) from 15" in shown
     assert f"model:  {full_run / 'export/model'}\n" in shown
     assert f"report: {full_run / 'report.html'}\n" in shown
-    assert "…" not in shown.split("in all")[0], "no figure is cut"
     assert "\x1b" not in shown
+
+
+def test_no_score_is_cut_where_many_benchmarks_stand(
+    full_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(full_run, copy)
+    shutil.rmtree(copy / "report")
+    for checkpoint in SOLVED:
+        make_repeated(copy, checkpoint)
+    print_report(copy)
+    shown = capsys.readouterr().out.split("in all")[0]
+    assert "HumanEval, 4 answers a problem" in shown
+    assert "…" not in shown
 
 
 def test_the_terminal_shows_a_half_done_run(
